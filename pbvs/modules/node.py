@@ -1,0 +1,52 @@
+"""What a kind of node must tell the graph, and what the graph gives a node to run with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+# A node at work: the images of its inputs, each levels `N,C,H,W float64 in [0,255]`, to one such image.
+Operator = Callable[[list[Tensor]], Tensor]
+
+
+class Params(BaseModel):
+    """A node's settings in the task file; closed, so a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Surroundings(Protocol):
+    """What a node may ask for when it is made ready to run."""
+
+    device: torch.device
+
+    def trained(self, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """Header and weights of this node's trained network (`G`)."""
+
+    def translator(self, task: str) -> Operator:
+        """The whole of another task, source levels in, stored levels (whole numbers) out."""
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """One kind of node.
+
+    Attributes:
+        params: the model of its settings.
+        n_inputs: fewest and most inputs.
+        bands: its bands out, from (params, bands of the inputs, bands of the task's target);
+            raises ValueError with words for the user when the inputs do not fit.
+        prepare: makes the operator.
+        trainable: whether it has weights of its own to train.
+    """
+
+    params: type[Params]
+    n_inputs: tuple[int, int]
+    bands: Callable[[Any, list[int], int], int]
+    prepare: Callable[[Any, Surroundings], Operator]
+    trainable: bool = False

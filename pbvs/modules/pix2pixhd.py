@@ -1,0 +1,73 @@
+"""Pix2PixHD as a node: its settings in a task file, and its trained generator at work."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import BeforeValidator, Field
+from torch import Tensor
+
+from pbvs import pixels
+from pbvs.losses.total import LossWeights
+from pbvs.models.pix2pixhd import DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.modules.node import NodeKind, Operator, Params, Surroundings
+from pbvs.training.schedule import TrainingConfig
+
+
+def _height_and_width(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+SizePx = Annotated[
+    tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]], BeforeValidator(_height_and_width)
+]
+
+
+class FirstWeights(Params):
+    """Where a network's first weights come from: the node of another task, trained before."""
+
+    task: str
+    node: str | None = Field(default=None, description="none: the node of the same name")
+
+
+class Pix2PixHDParams(Params):
+    """Network, losses and schedule of one Pix2PixHD.
+
+    `size_px` (height, width; one number for a square) is the size the network works at; images come to
+    it and leave it by `pixels.resize`. None is the task's own size.
+    """
+
+    size_px: SizePx | None = None
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    losses: LossWeights = LossWeights()
+    training: TrainingConfig
+    first_weights: FirstWeights | None = None
+
+
+def _prepare(params: Pix2PixHDParams, around: Surroundings) -> Operator:
+    """The operator follows the checkpoint's own settings, not the task file's of today."""
+    header, state = around.trained("G")
+    bands_in, bands_out = header["bands"]
+    network = Generator(GeneratorConfig(**header["params"]["generator"]), bands_in, bands_out)
+    network.load_state_dict(dict(state), strict=True)
+    network.to(around.device).eval()
+    size_px = (int(header["size_px"][0]), int(header["size_px"][1]))
+    return lambda images: translated(network, images[0], size_px)
+
+
+@torch.inference_mode()
+def translated(network: Generator, levels: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """Levels through a trained generator at `size_px`, back at the size they came in."""
+    own_size = (levels.shape[2], levels.shape[3])
+    device = next(network.parameters()).device
+    model = pixels.model_from_levels(pixels.resize_levels(levels, size_px)).to(device)
+    return pixels.resize_levels(pixels.levels_from_model(network(model).cpu()), own_size)
+
+
+def _bands(params: Pix2PixHDParams, bands: list[int], target: int) -> int:
+    return target
+
+
+PIX2PIXHD = NodeKind(Pix2PixHDParams, (1, 1), _bands, _prepare, trainable=True)

@@ -1,0 +1,92 @@
+"""Features of the FID: the four layers of pytorch-fid's InceptionV3, in one pass.
+
+Network, blocks, resizing and averaging as mseitzer/pytorch-fid 0.3.0 (Apache-2.0): `inception.py`
+(`resize_input`, `normalize_input`) and `fid_score.py` (`get_activations`).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pbvs.errors import ScoreError
+from pbvs.score.networks import whole_network
+from pbvs.score.precision import full_precision
+from pbvs.score.weights import WeightsKind, judge_state
+
+LAYERS = (64, 192, 768, 2048)
+_SIDE_PX = 299
+
+
+class InceptionFeatures(nn.Module):
+    """The FID's feature network, frozen; `sha256` is that of its weights.
+
+    Raises:
+        WeightsError: the Inception weights of this kind are not to be had.
+    """
+
+    def __init__(self, kind: WeightsKind, device: str | torch.device = "cpu"):
+        super().__init__()
+        state, self.sha256 = judge_state("inception", kind)
+        self.blocks = _blocks(state).to(device)
+        self.requires_grad_(False).eval()
+
+    @torch.inference_mode()
+    def forward(self, unit: Tensor) -> dict[int, Tensor]:
+        """Features of each image at each layer.
+
+        Args:
+            unit: `N,1|3,H,W float32 in [0,1]`, on any device; one band is repeated to three.
+
+        Returns:
+            `{64: N,64, 192: N,192, 768: N,768, 2048: N,2048}`, float64, on the CPU.
+
+        Raises:
+            ScoreError: other shape, number of bands, type or range.
+        """
+        _check(unit)
+        device = next(self.parameters()).device
+        with full_precision(device):
+            # Resized as pytorch-fid does it: bilinear without antialiasing, also when shrinking.
+            x = F.interpolate(
+                unit.to(device), size=(_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False
+            )
+            x = 2.0 * x.expand(-1, 3, -1, -1) - 1.0
+            features = {}
+            for layer, block in zip(LAYERS, self.blocks, strict=True):
+                x = block(x)
+                features[layer] = F.adaptive_avg_pool2d(x, 1).flatten(1).double().cpu()
+        return features
+
+
+def _check(unit: Tensor) -> None:
+    if unit.ndim != 4 or unit.shape[1] not in (1, 3) or unit.dtype != torch.float32:
+        raise ScoreError(
+            f"features are taken of N,1|3,H,W float32, not of {tuple(unit.shape)} {unit.dtype}"
+        )
+    low, high = (float(v) for v in unit.aminmax())
+    if not (low >= 0.0 and high <= 1.0):  # also true of NaN
+        raise ScoreError(f"features are taken of values in [0,1], not of {low:g} to {high:g}")
+
+
+def _blocks(state: dict[str, Tensor]) -> nn.ModuleList:
+    """The network cut behind the four layers, as `InceptionV3` of pytorch-fid cuts it."""
+    net = whole_network("inception")
+    net.fc = nn.Identity()  # the classifier is not used, and not in `state`
+    net.load_state_dict(state, strict=True, assign=True)
+
+    def part(*names: str) -> list[nn.Module]:
+        return [cast(nn.Module, getattr(net, name)) for name in names]
+
+    mixed_5_6 = [f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e")]
+    return nn.ModuleList(
+        [
+            nn.Sequential(*part("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"), nn.MaxPool2d(3, 2)),
+            nn.Sequential(*part("Conv2d_3b_1x1", "Conv2d_4a_3x3"), nn.MaxPool2d(3, 2)),
+            nn.Sequential(*part(*mixed_5_6)),
+            nn.Sequential(*part("Mixed_7a", "Mixed_7b", "Mixed_7c"), nn.AdaptiveAvgPool2d(1)),
+        ]
+    )

@@ -1,0 +1,63 @@
+"""Where trained nodes lie: `RUNS/<task>/<node>/`, and how one is found and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pbvs.errors import CheckpointError
+from pbvs.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A folder of training runs, or one checkpoint given by hand that stands for one task's node.
+
+    Attributes:
+        folder: holds `<task>/<node>/`.
+        given: weights (a file, or a node's or task's run folder) to use in place of a run's.
+        given_for: the task and node that `given` is for.
+    """
+
+    folder: Path
+    given: Path | None = None
+    given_for: tuple[str, str] | None = None
+
+    def node_folder(self, task: str, node: str) -> Path:
+        """The run folder of one node of one task."""
+        return self.folder / task / node
+
+    def weights_file(self, task: str, node: str) -> Path:
+        """The weights to use for a node: the given ones, else its run's best."""
+        if self.given is None or self.given_for != (task, node):
+            return self.node_folder(task, node) / checkpoint.BEST
+        if self.given.is_file():
+            return self.given
+        inside = [self.given / checkpoint.BEST, self.given / node / checkpoint.BEST]
+        return next((path for path in inside if path.is_file()), inside[0])
+
+    def load(self, task: str, node: str, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """Header and state dict of a node's trained network (`G` or `D`).
+
+        Raises:
+            CheckpointError: not trained yet, torn, or the weights of another task or node.
+        """
+        path = self.weights_file(task, node)
+        if not path.is_file():
+            raise CheckpointError(
+                f"{task} has no trained weights for its node {node}",
+                where=path,
+                next_step=f"`pbvs train {task} --data PREPARED`, or name them with --checkpoint",
+            )
+        header, state = checkpoint.load_weights(path, network)
+        if (header["task"], header["node"]) != (task, node):
+            raise CheckpointError(
+                f"the checkpoint belongs to {header['task']} (node {header['node']}), not to {task} (node {node})",
+                where=path,
+                next_step=f"give a checkpoint of {task}",
+            )
+        return header, state

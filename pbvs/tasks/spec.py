@@ -1,0 +1,252 @@
+"""Task files as typed, closed specs; every problem of a file is reported at once, with its key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pbvs.errors import TaskError, UsageError, nearest
+from pbvs.modules.node import Params
+from pbvs.modules.pix2pixhd import SizePx
+from pbvs.modules.registry import NODE_KINDS
+
+Modality = Literal["sar", "eo", "rgb", "ir"]
+BANDS: dict[str, int] = {"sar": 1, "eo": 1, "rgb": 3, "ir": 1}
+
+
+class DataRules(BaseModel):
+    """How pairs are made of the captures of a location."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pairing: Literal["random", "same_capture", "nearest_time"] = "random"
+    draws_per_location: int = Field(default=1, ge=1, description="pairs drawn from a location each epoch")
+    heldout_fraction: float = Field(default=0.05, ge=0, lt=1, description="of the locations, for validation")
+    validate_images: int = Field(default=60, ge=0, description="most held-out pairs scored each time; 0: none")
+    min_overlap: float = Field(default=0.5, ge=0, le=1, description="of the two images, else no pair")
+    uint16: Literal["full", "percentile"] = Field(default="full", description="how 16 bits become 8")
+
+
+class _TaskHead(BaseModel):
+    """A task file without its nodes, which have models of their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    source: Modality
+    target: Modality
+    size_px: SizePx
+    output: str
+    data: DataRules = DataRules()
+
+
+class _NodeHead(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    use: str
+    inputs: tuple[str, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: its name, the kind it uses, the names of its inputs, and its settings."""
+
+    name: str
+    use: str
+    inputs: tuple[str, ...]
+    params: Params
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the node has weights of its own."""
+        return NODE_KINDS[self.use].trainable
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task as its file has it; `size_px` is (height, width) of what it writes."""
+
+    task: str
+    source: Modality
+    target: Modality
+    size_px: tuple[int, int]
+    output: str
+    data: DataRules
+    nodes: dict[str, Node]
+    file: Path
+
+    @property
+    def family(self) -> str:
+        """The data family its training pairs come from: EO exists only in the EO/SAR tiles."""
+        return "eo_sar" if "eo" in (self.source, self.target) else "stack"
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, defaults included, JSON-like."""
+        return {
+            "task": self.task,
+            "source": self.source,
+            "target": self.target,
+            "size_px": list(self.size_px),
+            "output": self.output,
+            "data": self.data.model_dump(mode="json"),
+            "nodes": {
+                n.name: {"use": n.use, "inputs": list(n.inputs), **n.params.model_dump(mode="json")}
+                for n in self.nodes.values()
+            },
+        }
+
+
+@dataclass
+class Problems:
+    """What is wrong with one task file, gathered until `raise_any`."""
+
+    file: Path
+    found: list[str] = field(default_factory=list)
+
+    def add(self, key: str, what: str) -> None:
+        """Notes that `key` (dotted) is wrong."""
+        self.found.append(f"{key}: {what}")
+
+    def raise_any(self) -> None:
+        """Raises one TaskError with all problems, if there are any."""
+        if self.found:
+            count = "one problem" if len(self.found) == 1 else f"{len(self.found)} problems"
+            listed = "".join(f"\n  - {p}" for p in self.found)
+            raise TaskError(
+                f"the task file has {count}:{listed}",
+                where=self.file,
+                next_step="correct the keys named above (in the file, or in --set)",
+            )
+
+
+def read_task(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
+    """Reads one task file, lays `overrides` (dotted key to value) over it and validates all of it.
+
+    Raises:
+        TaskError: the file is missing, no TOML, or has any wrong key or value; all are told at once.
+    """
+    raw = _read_toml(path)
+    for key, value in overrides.items():
+        _set(raw, key, value, path)
+    problems = Problems(path)
+    raw_nodes = raw.pop("nodes", {})
+    head = _validated(_TaskHead, raw, "", problems)
+    nodes = _nodes(raw_nodes, problems)
+    problems.raise_any()
+    assert isinstance(head, _TaskHead)
+    return TaskSpec(**{name: getattr(head, name) for name in _TaskHead.model_fields}, nodes=nodes, file=path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"the task file cannot be read: {error}", where=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise TaskError(f"the task file is not TOML: {error}", where=path) from error
+    if base := raw.pop("extends", None):
+        return _merged(_read_toml((path.parent / str(base)).resolve()), raw)
+    return raw
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table; lists and values are replaced whole."""
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        base[key] = _merged(base[key], value) if both else value
+    return base
+
+
+def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *tables, last = key.split(".")
+    table = raw
+    for name in tables:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise TaskError(f"--set {key}: {name} is a value, not a table", where=path)
+    table[last] = value
+
+
+def _nodes(raw_nodes: Any, problems: Problems) -> dict[str, Node]:
+    if not isinstance(raw_nodes, dict) or not raw_nodes:
+        problems.add("nodes", "there must be at least one [nodes.NAME] table")
+        return {}
+    nodes = {}
+    for name, raw in raw_nodes.items():
+        if name == "source":
+            problems.add("nodes.source", "'source' is the task's input and cannot name a node")
+        elif node := _node(name, raw, problems):
+            nodes[name] = node
+    return nodes
+
+
+def _node(name: str, raw: Any, problems: Problems) -> Node | None:
+    key = f"nodes.{name}"
+    if not isinstance(raw, dict):
+        problems.add(key, "must be a table")
+        return None
+    head = _validated(_NodeHead, {k: raw[k] for k in ("use", "inputs") if k in raw}, key, problems)
+    use = raw.get("use")
+    if isinstance(use, str) and use not in NODE_KINDS:
+        problems.add(f"{key}.use", f"unknown kind of node {use!r}; {nearest(use, sorted(NODE_KINDS))}")
+        return None
+    if head is None:
+        return None
+    assert isinstance(head, _NodeHead)
+    rest = {k: v for k, v in raw.items() if k not in ("use", "inputs")}
+    params = _validated(NODE_KINDS[head.use].params, rest, key, problems)
+    return None if params is None else Node(name, head.use, head.inputs, params)  # type: ignore[arg-type]
+
+
+def _validated(
+    model: type[BaseModel], raw: Mapping[str, Any], prefix: str, problems: Problems
+) -> BaseModel | None:
+    try:
+        return model.model_validate(dict(raw))
+    except ValidationError as error:
+        for found in error.errors():
+            loc = found["loc"]
+            key = ".".join(str(part) for part in ([prefix] if prefix else []) + list(loc))
+            problems.add(key, _words(model, found["type"], loc, found["msg"]))
+        return None
+
+
+def _words(model: type[BaseModel], kind: str, loc: tuple[int | str, ...], message: str) -> str:
+    if kind == "extra_forbidden":
+        return f"unknown key; {nearest(str(loc[-1]), sorted(_known_keys(model, loc[:-1])))}"
+    return "missing" if kind == "missing" else message[0].lower() + message[1:]
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    """The keys of the model that stands at `loc` within `model`."""
+    found = model
+    for part in loc:
+        if isinstance(part, str) and part in found.model_fields:
+            annotation = found.model_fields[part].annotation
+            candidates = [annotation, *get_args(annotation)]
+            found = next(
+                (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), found
+            )
+    return set(found.model_fields)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` as (dotted key, value); the value is read as TOML, else as a plain string.
+
+    Raises:
+        UsageError: no `=`, or no key before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(
+            f"--set {text!r} is not KEY=VALUE", next_step="for example --set data.draws_per_location=2"
+        )
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value

@@ -1,0 +1,1 @@
+"""The training loop, what it optimises, and what survives a restart."""
