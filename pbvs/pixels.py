@@ -131,7 +131,9 @@ def resize(image: NDArray, size_px: tuple[int, int]) -> NDArray:
     if image.shape[:2] == (height, width):
         return image
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     return resized[:, :, None] if resized.ndim == 2 else resized
 
 

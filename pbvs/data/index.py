@@ -26,10 +26,14 @@ _PREPARE = "run `pbvs data prepare ROOT {}`"
 LocationKey = tuple[str, str]  # city ("" for tiles), location
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Capture:
-    """One row of the index; `path` is absolute, `valid_fraction` the part of its pixels that hold an image."""
+    """One row of the index; `valid_fraction` is the part of its pixels that hold an image.
 
+    `file` is relative to the prepared folder `root`: one Path for all, since there may be 180,000 of these.
+    """
+
+    root: Path
     family: str
     city: str
     location: str
@@ -38,10 +42,15 @@ class Capture:
     mosaic: bool
     taken: str
     split: str
-    path: Path
+    file: str
     height_px: int
     width_px: int
     valid_fraction: float
+
+    @property
+    def path(self) -> Path:
+        """Where the prepared image lies."""
+        return self.root / self.file
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class PreparedData:
         """As `captures`, as objects, in the table's order."""
         columns = INDEX_COLUMNS[:12]
         rows = self.captures(family, modality)[list(columns)].itertuples(index=False, name=None)
-        return [Capture(*row[:8], self.root / row[8], *row[9:]) for row in rows]
+        return [Capture(self.root, *row) for row in rows]
 
     def archive_holds_out(self, family: str) -> bool:
         """Whether the archive itself names locations of this family for validation."""
@@ -104,11 +113,15 @@ def read_about(path: Path) -> dict[str, Any]:
     mark = path / PREPARED_MARK
     if not mark.is_file():
         names = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
-        raise DataError(f"the folder holds no prepared data but {names}", where=path, next_step=_PREPARE.format("OUT"))
+        raise DataError(
+            f"the folder holds no prepared data but {names}", where=path, next_step=_PREPARE.format("OUT")
+        )
     try:
         about = json.loads(mark.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"the file is torn: {error}", where=mark, next_step="prepare into a new folder") from error
+        raise DataError(
+            f"the file is torn: {error}", where=mark, next_step="prepare into a new folder"
+        ) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise DataError("prepared by another version", where=mark, next_step="prepare into a new folder")
     return about
@@ -116,13 +129,21 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _read_index(path: Path) -> pd.DataFrame:
     index = path / INDEX_NAME
-    types = dict.fromkeys(INDEX_COLUMNS, "str") | {"mosaic": "bool", "height_px": "int64", "width_px": "int64"}
+    types = dict.fromkeys(INDEX_COLUMNS, "str") | {
+        "mosaic": "bool",
+        "height_px": "int64",
+        "width_px": "int64",
+    }
     try:
         table = pd.read_csv(index, dtype=types | {"valid_fraction": "float64"}, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"the index cannot be read: {error}", where=index, next_step=_same_again(path)) from error
+        raise DataError(
+            f"the index cannot be read: {error}", where=index, next_step=_same_again(path)
+        ) from error
     if tuple(table.columns) != INDEX_COLUMNS:
-        raise DataError("the index has other columns than it should", where=index, next_step=_same_again(path))
+        raise DataError(
+            "the index has other columns than it should", where=index, next_step=_same_again(path)
+        )
     if table.empty:
         raise DataError("the index lists no image", where=index, next_step=_same_again(path))
     return table

@@ -28,7 +28,10 @@ Split = Literal["train", "validation"]
 
 MODALITIES: tuple[Modality, ...] = ("sar", "eo", "rgb", "ir")
 FAMILIES: tuple[Family, ...] = ("eo_sar", "stack")
-FAMILY_MODALITIES: dict[Family, tuple[Modality, ...]] = {"eo_sar": ("sar", "eo"), "stack": ("sar", "rgb", "ir")}
+FAMILY_MODALITIES: dict[Family, tuple[Modality, ...]] = {
+    "eo_sar": ("sar", "eo"),
+    "stack": ("sar", "rgb", "ir"),
+}
 BANDS: dict[Modality, int] = {"sar": 1, "eo": 1, "rgb": 3, "ir": 1}
 MOSAIC = "mosaic"
 PREPARED_MARK = "prepared.json"
@@ -103,7 +106,9 @@ def stack_entries(folder: Folder) -> Iterator[Entry]:
     for name in tiffs:
         modality, capture, mosaic = _stack_name(Path(name).stem)
         taken = date_in_name(name)
-        yield Entry("stack", city, place.name, modality, capture, mosaic, taken, folder.relative / name, "train")
+        yield Entry(
+            "stack", city, place.name, modality, capture, mosaic, taken, folder.relative / name, "train"
+        )
 
 
 def _city_of(location: Path) -> str:

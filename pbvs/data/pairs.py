@@ -25,6 +25,7 @@ from pbvs.errors import DataError, UsageError, nearest
 Pairing = Literal["random", "same_capture", "nearest_time"]
 DrawSplit = Literal["train", "heldout"]
 
+_ORDER, _CAPTURES = 0, 1  # keep the two kinds of chance apart under one seed
 LEFT_OUT_COLUMNS = ("family", "city", "location", "source", "target", "joint_fraction")
 
 
@@ -107,11 +108,12 @@ class PairDraws:
             raise UsageError("draws_per_location is 1 or more, seed 0 or more, heldout_fraction in [0,1]")
         self.split, self.seed, self._pairing, self._min_overlap = split, seed, pairing, min_overlap
         self._left_out: list[tuple[str | float, ...]] = []
-        families = [family] if family else list(FAMILIES)
+        families: list[str] = [family] if family else list(FAMILIES)
         places = [place for name in families for place in self._places_of(prepared, name, source, target)]
         if not places:
             raise _no_pairs(prepared, families, source, target, len(self._left_out))
-        kept = [place for place in places if _in_split(prepared, places, heldout_fraction, heldout_seed, place) == split]
+        apart = _held_out_places(prepared, places, heldout_fraction, heldout_seed)
+        kept = [place for place in places if (place.location in apart) == (split == "heldout")]
         if not kept:
             raise _empty_split(prepared, split, len(places))
         self._places = kept
@@ -134,12 +136,12 @@ class PairDraws:
         if self.split == "heldout":
             return self._places[position].pair(0)
         place = self._places[int(self._order(epoch)[position]) % len(self._places)]
-        chance = np.random.default_rng([self.seed, epoch, position])
+        chance = np.random.default_rng([_CAPTURES, self.seed, epoch, position])
         return place.pair(int(chance.integers(len(place.allowed))))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._order_of is None or self._order_of[0] != epoch:
-            self._order_of = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+            self._order_of = epoch, np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self))
         return self._order_of[1]
 
     def _places_of(self, prepared: PreparedData, family: str, source: str, target: str) -> list[_Place]:
@@ -152,7 +154,9 @@ class PairDraws:
                 places.append(place)
         return places
 
-    def _place(self, location: tuple[str, str, str], sources: list[Capture], targets: list[Capture]) -> _Place:
+    def _place(
+        self, location: tuple[str, str, str], sources: list[Capture], targets: list[Capture]
+    ) -> _Place:
         sources.sort(key=_fixed_order)
         targets.sort(key=_fixed_order)
         valid: dict[Capture, Valid] = {}
@@ -196,7 +200,8 @@ def _same_capture(sources: list[Capture], targets: list[Capture]) -> list[int]:
 
 
 def _nearest_time(sources: list[Capture], targets: list[Capture]) -> list[int]:
-    n, pairs = len(targets), []
+    n = len(targets)
+    pairs: list[int] = []
     for s, a in enumerate(sources):
         days = [_days_apart(a, b) for b in targets]
         nearest_days = min(days)
@@ -230,13 +235,24 @@ def _joint_fraction(a: Capture, b: Capture, least: float, valid: dict[Capture, V
 # ---- splits
 
 
-def _in_split(
-    prepared: PreparedData, places: list[_Place], fraction: float, seed: int, place: _Place
-) -> DrawSplit:
-    raise NotImplementedError
+def _held_out_places(
+    prepared: PreparedData, places: list[_Place], fraction: float, seed: int
+) -> set[tuple[str, str, str]]:
+    """Places held out: the archive's own choice in a family that has one, else the hash's."""
+    chosen: set[tuple[str, str, str]] = set()
+    for family in {place.location[0] for place in places}:
+        mine = [place for place in places if place.location[0] == family]
+        if prepared.archive_holds_out(family):
+            chosen |= {place.location for place in mine if place.targets[0].split == "validation"}
+        else:
+            keys = held_out([place.location[1:] for place in mine], fraction, seed)
+            chosen |= {(family, *key) for key in keys}
+    return chosen
 
 
-def _no_pairs(prepared: PreparedData, families: list[str], source: str, target: str, n_left_out: int) -> DataError:
+def _no_pairs(
+    prepared: PreparedData, families: list[str], source: str, target: str, n_left_out: int
+) -> DataError:
     told = []
     for family in families:
         found = Counter(m for m in (source, target) for _ in _by_location(prepared.listed(family, m)))

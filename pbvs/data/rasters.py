@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pbvs.data.warp import Grid, Valid
+from pbvs.data.warp import Grid, Valid, quietly_opened, without_place_warnings
 from pbvs.errors import DataError, ImageError
 from pbvs.files import written_whole
 
@@ -47,14 +46,20 @@ def write_capture(path: Path, stored: NDArray[np.uint8], valid: Valid, grid: Gri
     if grid is not None:
         profile |= {"crs": grid.crs, "transform": grid.transform}
     try:
-        with written_whole(path) as beside, rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-            with rasterio.open(beside, "w", **profile) as dataset:
-                dataset.write(stored.transpose(2, 0, 1))
-                if not valid.all():
-                    dataset.write_mask(valid)
+        with (
+            written_whole(path) as beside,
+            without_place_warnings(),
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(beside, "w", **profile) as dataset,
+        ):
+            dataset.write(stored.transpose(2, 0, 1))
+            if not valid.all():
+                dataset.write_mask(valid)
     except (RasterioError, OSError) as error:
         raise DataError(
-            f"a prepared image cannot be written: {error}", where=path, next_step="make room on the disk, and run again"
+            f"a prepared image cannot be written: {error}",
+            where=path,
+            next_step="make room on the disk, and run again",
         ) from error
 
 
@@ -83,10 +88,8 @@ def _window(box: Box | None) -> Window | None:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # tiles have no place
-            with rasterio.open(path) as dataset:
-                yield dataset
+        with quietly_opened(path) as dataset:
+            yield dataset
     except RasterioError as error:
         raise ImageError(
             f"a prepared image cannot be read: {error}",

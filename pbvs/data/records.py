@@ -40,7 +40,7 @@ class Record:
 
 
 def content_hash(path: Path, known: Record | None) -> tuple[int, int, str]:
-    """Size in bytes, time of change in ns and SHA-256 of a file; the hash is `known`'s if both agree with it."""
+    """Size in bytes, time of change in ns and SHA-256 of a file; the hash is `known`'s if both agree."""
     stat = path.stat()
     if known and (known.n_bytes, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
         return known.n_bytes, known.mtime_ns, known.sha256

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from pbvs.data.layouts import BANDS, EXPECTED_LAYOUTS, FAMILY_MODALITIES, Entry, find_images
+from pbvs.data.warp import without_place_warnings
 from pbvs.errors import DataError, UsageError
 from pbvs.pixels import PNG_SUFFIXES
 
@@ -28,7 +28,12 @@ IMAGE_COLUMNS = (
 PROBLEM_COLUMNS = ("path", "kind", "what")
 
 # The (source, target) of the challenge's tasks and the family that holds their pairs.
-TASK_PAIRS = (("sar", "eo", "eo_sar"), ("sar", "rgb", "stack"), ("rgb", "ir", "stack"), ("sar", "ir", "stack"))
+TASK_PAIRS = (
+    ("sar", "eo", "eo_sar"),
+    ("sar", "rgb", "stack"),
+    ("rgb", "ir", "stack"),
+    ("sar", "ir", "stack"),
+)
 
 _N_THREADS = 8
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -83,16 +88,27 @@ class Scan:
     def summary(self) -> pd.DataFrame:
         """One row a family, city and modality: images, locations, captures a location, sizes, types."""
         keys = ["family", "city", "modality"]
-        rows = [_summary_row(dict(zip(keys, key, strict=True)), part) for key, part in self._usable().groupby(keys)]
+        rows = [
+            _summary_row(dict(zip(keys, key, strict=True)), part)
+            for key, part in self._usable().groupby(keys)
+        ]
         columns = [*keys, "images", "locations", "captures_per_location", "sizes_px", "dtypes"]
         return pd.DataFrame(rows, columns=columns)
 
     def pairable(self) -> pd.DataFrame:
         """One row a task's (source, target, family): `locations` that hold at least one image of each."""
         usable = self._usable()
-        places = {key: set(zip(part.city, part.location, strict=True)) for key, part in usable.groupby(["family", "modality"])}
+        places = {
+            key: set(zip(part.city, part.location, strict=True))
+            for key, part in usable.groupby(["family", "modality"])
+        }
         rows = [
-            (source, target, family, len(places.get((family, source), set()) & places.get((family, target), set())))
+            (
+                source,
+                target,
+                family,
+                len(places.get((family, source), set()) & places.get((family, target), set())),
+            )
             for source, target, family in TASK_PAIRS
         ]
         return pd.DataFrame(rows, columns=["source", "target", "family", "locations"])
@@ -109,8 +125,10 @@ def _summary_row(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
         "images": len(part),
         "locations": len(per_location),
         "captures_per_location": str(most) if fewest == most else f"{fewest} to {most}",
-        "sizes_px": " to ".join(f"{height}x{width}" for height, width in dict.fromkeys((sizes[0], sizes[-1]))),
-        "dtypes": ", ".join(f"{name} {n}" for name, n in sorted(part.dtype.value_counts().items())),
+        "sizes_px": " to ".join(
+            f"{height}x{width}" for height, width in dict.fromkeys((sizes[0], sizes[-1]))
+        ),
+        "dtypes": ", ".join(f"{name} {n}" for name, n in sorted(part["dtype"].value_counts().items())),
     }
 
 
@@ -128,13 +146,17 @@ def scan(root: Path, progress: Progress | None = None) -> Scan:
     seen, problems = look(root, progress)
     rows = [_image_row(one) for one in seen]
     told = sorted((problem.path, problem.kind, problem.what) for problem in problems)
-    return Scan(pd.DataFrame(rows, columns=list(IMAGE_COLUMNS)), pd.DataFrame(told, columns=list(PROBLEM_COLUMNS)))
+    return Scan(
+        pd.DataFrame(rows, columns=list(IMAGE_COLUMNS)), pd.DataFrame(told, columns=list(PROBLEM_COLUMNS))
+    )
 
 
 def look(root: Path, progress: Progress | None = None) -> tuple[list[Seen], list[Problem]]:
     """As `scan`, with the same errors; gives the images, sorted by path, and the problems as objects."""
     if not root.is_dir():
-        raise UsageError("there is no such data folder", where=root, next_step="name the folder with the archives")
+        raise UsageError(
+            "there is no such data folder", where=root, next_step="name the folder with the archives"
+        )
     found = find_images(root)
     if not found.entries:
         raise _nothing_found(root)
@@ -144,7 +166,9 @@ def look(root: Path, progress: Progress | None = None) -> tuple[list[Seen], list
     seen = _with_equal_tiles(seen, problems)
     problems.extend(_gaps(seen))
     if found.n_litter:
-        problems.append(Problem("", "litter", f"{found.n_litter} files or folders of litter were passed over"))
+        problems.append(
+            Problem("", "litter", f"{found.n_litter} files or folders of litter were passed over")
+        )
     return seen, problems
 
 
@@ -160,16 +184,24 @@ def _nothing_found(root: Path) -> DataError:
 
 def _image_row(one: Seen) -> tuple[Any, ...]:
     e, h = one.entry, one.header
-    named = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.path.as_posix(), one.n_bytes)
+    named = (
+        e.family,
+        e.city,
+        e.location,
+        e.modality,
+        e.capture,
+        e.mosaic,
+        e.taken,
+        e.path.as_posix(),
+        one.n_bytes,
+    )
     return (*named, h.height_px, h.width_px, h.bands, h.dtype, h.crs, h.nodata, e.split, one.usable)
 
 
 def _read_headers(
     root: Path, entries: list[Entry], problems: list[Problem], progress: Progress | None
 ) -> Iterator[Seen]:
-    # Filters of warnings are one for all threads, so they are set once, around the pool: tiles have no CRS.
-    with warnings.catch_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with without_place_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
         for done, (one, problem) in enumerate(pool.map(lambda e: _see(root, e), entries), start=1):
             if problem:
                 problems.append(problem)
@@ -231,7 +263,9 @@ def _without_duplicates(seen: list[Seen], problems: list[Problem]) -> list[Seen]
             key = tuple(part.casefold() for part in (e.family, e.city, e.location, e.modality, e.capture))
             other = first.setdefault(key, e.path.as_posix())
             if other != e.path.as_posix():
-                problems.append(Problem(e.path.as_posix(), "duplicate", f"stands for the same capture as {other}"))
+                problems.append(
+                    Problem(e.path.as_posix(), "duplicate", f"stands for the same capture as {other}")
+                )
                 one = replace(one, usable=False)
         kept.append(one)
     return kept
@@ -248,7 +282,9 @@ def _with_equal_tiles(seen: list[Seen], problems: list[Problem]) -> list[Seen]:
     for one in seen:
         if one.usable and one.entry.family == "eo_sar" and one.entry.location in odd:
             size = f"{one.header.height_px} x {one.header.width_px}"
-            problems.append(Problem(one.entry.path.as_posix(), "sizes", f"{size}, other than the tile of its pair"))
+            problems.append(
+                Problem(one.entry.path.as_posix(), "sizes", f"{size}, other than the tile of its pair")
+            )
             one = replace(one, usable=False)
         kept.append(one)
     return kept
@@ -269,7 +305,13 @@ def _gaps(seen: Iterable[Seen]) -> Iterator[Problem]:
         if family == "eo_sar":
             if have:
                 path = next(one.entry.path for one in images if one.usable)
-                yield Problem(path.as_posix(), "unpaired", f"{have.pop().upper()} without its {lacking[0].upper()}")
+                yield Problem(
+                    path.as_posix(), "unpaired", f"{have.pop().upper()} without its {lacking[0].upper()}"
+                )
         else:
             path = images[0].entry.path.parent
-            yield Problem(path.as_posix(), "missing_modality", f"location {location} has no usable {', no '.join(lacking)}")
+            yield Problem(
+                path.as_posix(),
+                "missing_modality",
+                f"location {location} has no usable {', no '.join(lacking)}",
+            )

@@ -15,6 +15,9 @@ Which rule resamples:
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.warp import reproject, transform
 
@@ -56,7 +59,7 @@ class Grid:
             ImageError: it cannot be read, or has no CRS.
         """
         try:
-            with rasterio.open(path) as dataset:
+            with quietly_opened(path) as dataset:
                 return cls._of_dataset(dataset, path)
         except RasterioError as error:
             raise _unreadable(path, error) from error
@@ -77,16 +80,17 @@ class Grid:
         if size_px is None or size_px == self.size_px:
             return self
         height, width = size_px
-        scale = Affine.scale(self.width_px / width, self.height_px / height)
-        return Grid(self.crs, self.transform * scale, height, width)
+        across, down = self.width_px / width, self.height_px / height
+        a, b, c, d, e, f = self.transform[:6]
+        return Grid(self.crs, Affine(a * across, b * down, c, d * across, e * down, f), height, width)
 
     def same_ground(self, other: Grid) -> bool:
         """Whether both cover the same ground in the same CRS, in whatever number of pixels."""
         if self.crs != other.crs:
             return False
         corners = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # in units of the whole image
-        mine = [self.transform * (x * self.width_px, y * self.height_px) for x, y in corners]
-        theirs = [other.transform * (x * other.width_px, y * other.height_px) for x, y in corners]
+        mine = [_apply(self.transform, x * self.width_px, y * self.height_px) for x, y in corners]
+        theirs = [_apply(other.transform, x * other.width_px, y * other.height_px) for x, y in corners]
         pixel = min(abs(self.transform.determinant), abs(other.transform.determinant)) ** 0.5
         return bool(np.abs(np.subtract(mine, theirs)).max() <= _SAME_PLACE_PX * pixel)
 
@@ -95,41 +99,67 @@ class Grid:
         return [self.crs.to_wkt(), list(self.transform)[:6], self.height_px, self.width_px]
 
 
+@contextmanager
+def without_place_warnings() -> Iterator[None]:
+    """No warnings about images that have no place on Earth.
+
+    Filters of warnings are one for all threads: code that starts threads enters this once, around them all.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def quietly_opened(path: Path) -> Iterator[Any]:
+    """`rasterio.open` for reading, without a warning for images that have no place."""
+    with without_place_warnings(), rasterio.open(path) as dataset:
+        yield dataset
+
+
 def read_capture(path: Path) -> tuple[Stored, Valid, Grid]:
     """A GeoTIFF whole, with its validity and grid.
 
     Returns:
         `H,W,C` uint8 or uint16; `H,W` bool, True where there is an image; the grid.
-        A mask, an alpha band or a declared nodata other than 0 counts as the file says. Zeros, declared
-        or not, are nodata where they reach the border of the image (all bands 0 and joined to the
-        border): inside it 0 is shadow or water, the darkest level.
+        A mask, an alpha band or a declared nodata other than 0 counts as the file says. Zero is also the
+        darkest level, of shadow and water: declared as nodata it counts where it is joined to the border
+        of the image, undeclared where it is joined to a corner (see `zeros_within`).
 
     Raises:
         ImageError: torn or unreadable, no CRS, neither uint8 nor uint16.
     """
     stored = read_image(path)
     try:
-        with rasterio.open(path) as dataset:
+        with quietly_opened(path) as dataset:
             grid = Grid._of_dataset(dataset, path)
             says_zero = MaskFlags.nodata in dataset.mask_flag_enums[0] and dataset.nodata == 0
             says_all = dataset.mask_flag_enums[0] == [MaskFlags.all_valid]
             told = None if says_zero or says_all else dataset.dataset_mask() > 0
     except RasterioError as error:
         raise _unreadable(path, error) from error
-    return stored, zeros_within(stored) if told is None else told, grid
+    return stored, zeros_within(stored, corners_only=not says_zero) if told is None else told, grid
 
 
-def zeros_within(stored: Stored) -> Valid:
-    """`H,W` bool of an `H,W,C` image: False where all bands are 0 and joined (8 ways) to the border."""
-    zeros = ~stored.any(axis=2)
+def zeros_within(stored: Stored, corners_only: bool) -> Valid:
+    """`H,W` bool of an `H,W,C` image: False where all bands are 0 and joined (8 ways) to the border.
+
+    With `corners_only` just what is joined to one of the four corners is False: the footprint of a capture
+    is convex, so each piece around it holds a corner, while a lake cut by the border rarely does.
+    """
+    zeros: Valid = (stored == 0).all(axis=2)
     if not (zeros[0].any() or zeros[-1].any() or zeros[:, 0].any() or zeros[:, -1].any()):
         return np.ones_like(zeros)
-    _, labels = cv2.connectedComponents(zeros.astype(np.uint8), connectivity=8)
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    labels = np.asarray(cv2.connectedComponents(zeros.astype(np.uint8), connectivity=8)[1])
+    if corners_only:
+        edge = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
+    else:
+        edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     outside = np.zeros(int(labels.max()) + 1, bool)
     outside[edge] = True
     outside[0] = False  # label 0 is what is not zero
-    return ~outside[labels]
+    valid: Valid = ~outside[labels]
+    return valid
 
 
 def onto_grid(stored: Stored, valid: Valid, own: Grid, grid: Grid) -> tuple[Stored, Valid]:
@@ -208,16 +238,24 @@ def _reprojected(
 def _source_px_per_grid_px(own: Grid, grid: Grid) -> tuple[float, float]:
     """How many source pixels one pixel of the grid spans along its columns and rows, at its centre."""
     x, y = grid.width_px / 2, grid.height_px / 2
-    points = [grid.transform * point for point in ((x, y), (x + 1, y), (x, y + 1))]
+    points = [_apply(grid.transform, *point) for point in ((x, y), (x + 1, y), (x, y + 1))]
     xs, ys = transform(grid.crs, own.crs, [p[0] for p in points], [p[1] for p in points])[:2]
-    pixels = np.array([~own.transform * point for point in zip(xs, ys, strict=True)])
+    pixels = np.array([_apply(~own.transform, *point) for point in zip(xs, ys, strict=True)])
     spans = np.linalg.norm(pixels[1:] - pixels[0], axis=1)
     if not np.isfinite(spans).all():
         raise ImageError("the image's place cannot be related to its location's grid")
     return float(spans[0]), float(spans[1])
 
 
+def _apply(where: Affine, x: float, y: float) -> tuple[float, float]:
+    """A transform of one point; written out since `*` and `@` belong to different versions of affine."""
+    a, b, c, d, e, f = where[:6]
+    return a * x + b * y + c, d * x + e * y + f
+
+
 def _unreadable(path: Path, error: Exception) -> ImageError:
     return ImageError(
-        f"the image cannot be read: {error}", where=path, next_step="get the file again, or take it out of the folder"
+        f"the image cannot be read: {error}",
+        where=path,
+        next_step="get the file again, or take it out of the folder",
     )

@@ -55,7 +55,10 @@ def _nuclear_norm_of_product(a: NDArray, b: NDArray) -> float:
 def _compact(rows: NDArray) -> NDArray:
     """A matrix R of at most D rows with R'R = rows'rows, so products keep their singular values."""
     n_rows, n_features = rows.shape
-    return np.linalg.qr(rows, mode="r") if n_rows > n_features else rows
+    if n_rows <= n_features:
+        return rows
+    triangle: NDArray = np.asarray(np.linalg.qr(rows, mode="r"))
+    return triangle
 
 
 def _check(a: NDArray, b: NDArray) -> None:

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from pbvs.errors import ScoreError
 from pbvs.score.networks import whole_network
-from pbvs.score.precision import full_precision
+from pbvs.score.precision import fastest_layout, full_precision
+from pbvs.score.rules import FID_LAYERS
 from pbvs.score.weights import WeightsKind, judge_state
 
-LAYERS = (64, 192, 768, 2048)
 _SIDE_PX = 299
 
 
@@ -54,9 +54,9 @@ class InceptionFeatures(nn.Module):
             x = F.interpolate(
                 unit.to(device), size=(_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False
             )
-            x = 2.0 * x.expand(-1, 3, -1, -1) - 1.0
+            x = fastest_layout(2.0 * x.expand(-1, 3, -1, -1) - 1.0)
             features = {}
-            for layer, block in zip(LAYERS, self.blocks, strict=True):
+            for layer, block in zip(FID_LAYERS, self.blocks, strict=True):
                 x = block(x)
                 features[layer] = F.adaptive_avg_pool2d(x, 1).flatten(1).double().cpu()
         return features
@@ -64,9 +64,7 @@ class InceptionFeatures(nn.Module):
 
 def _check(unit: Tensor) -> None:
     if unit.ndim != 4 or unit.shape[1] not in (1, 3) or unit.dtype != torch.float32:
-        raise ScoreError(
-            f"features are taken of N,1|3,H,W float32, not of {tuple(unit.shape)} {unit.dtype}"
-        )
+        raise ScoreError(f"features are taken of N,1|3,H,W float32, not of {tuple(unit.shape)} {unit.dtype}")
     low, high = (float(v) for v in unit.aminmax())
     if not (low >= 0.0 and high <= 1.0):  # also true of NaN
         raise ScoreError(f"features are taken of values in [0,1], not of {low:g} to {high:g}")

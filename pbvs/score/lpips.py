@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pbvs.errors import ScoreError, UsageError, WeightsError, nearest
 from pbvs.files import sha256_of_file
 from pbvs.score.networks import lpips_backbone
+from pbvs.score.precision import fastest_layout
 from pbvs.score.weights import WeightsKind, judge_state
 
 Net = Literal["vgg", "alex"]
@@ -96,7 +97,8 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
     def _scaled(self, image: Tensor) -> Tensor:
-        return (image - self.shift) / self.scale  # one band becomes three by broadcasting
+        scaled = (image - self.shift) / self.scale  # one band becomes three by broadcasting
+        return scaled if torch.is_grad_enabled() else fastest_layout(scaled)
 
 
 def _layer_distance(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
@@ -104,18 +106,19 @@ def _layer_distance(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
     if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         return _summed(a, b, head) / (a.shape[2] * a.shape[3])
     rows = max(1, _BAND_VALUES // (a.shape[1] * a.shape[3]))
-    bands = zip(a.split(rows, dim=2), b.split(rows, dim=2), strict=True)
+    bands = zip(torch.split(a, rows, dim=2), torch.split(b, rows, dim=2), strict=True)
     total = torch.stack([_summed(x, y, head).double() for x, y in bands]).sum(dim=0)
     return (total / (a.shape[2] * a.shape[3])).float()
 
 
 def _summed(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
     # float32 also under autocast: the epsilon does not fit a float16.
-    difference = _unit_vectors(a.float()) - _unit_vectors(b.float())
+    difference = unit_vectors(a.float()) - unit_vectors(b.float())
     return (difference.square() * head).sum(dim=(1, 2, 3))
 
 
-def _unit_vectors(features: Tensor) -> Tensor:
+def unit_vectors(features: Tensor) -> Tensor:
+    """`N,C,H,W` with each pixel's vector of length 1; those of length 0 stay, with a finite gradient."""
     squared_length = features.square().sum(dim=1, keepdim=True)
     return features * torch.rsqrt(squared_length + _EPSILON)
 

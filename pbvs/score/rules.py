@@ -1,7 +1,7 @@
 """The challenge's scoring rules, and its published leaderboards, as data. Lower is better everywhere.
 
-    task score    = ((2/pi) * arctan(w * FID) + LPIPS + P) / 3
-    overall score = (sum of the attempted tasks' scores) / 4 + 1 for each task not attempted
+task score    = ((2/pi) * arctan(w * FID) + LPIPS + P) / 3
+overall score = (sum of the attempted tasks' scores) / 4 + 1 for each task not attempted
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal
 from pbvs.errors import UsageError, nearest
 
 TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
+FID_LAYERS = (64, 192, 768, 2048)
 # Which layer the organisers use is not published; only the 64-d one can produce the boards' low scores.
 DEFAULT_FID_LAYER = 64
 
@@ -28,7 +29,9 @@ class Rules:
 
 
 RULES = {
-    "2024": Rules("2024", "l2", "the winning solution of 2024, equation 5, as root mean square error in [0,1]"),
+    "2024": Rules(
+        "2024", "l2", "the winning solution of 2024, equation 5, as root mean square error in [0,1]"
+    ),
     "2026": Rules("2026", "l1", "the organisers' evaluation page of 2026: mean absolute error in [0,1]"),
 }
 
@@ -42,6 +45,42 @@ def rules_named(name: str) -> Rules:
     if name not in RULES:
         raise UsageError("unknown scoring rules", where=name, next_step=nearest(name, list(RULES)))
     return RULES[name]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """By what a score is made.
+
+    Args:
+        rules: the year.
+        fid_layer: the Inception layer, by its number of features, whose FID enters the score.
+        arctan_weight: see `task_score`.
+
+    Raises:
+        UsageError: unknown rules or layer, or a weight that is not above 0.
+    """
+
+    rules: str = "2024"
+    fid_layer: int = DEFAULT_FID_LAYER
+    arctan_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        rules_named(self.rules)
+        if self.fid_layer not in FID_LAYERS:
+            known = ", ".join(map(str, FID_LAYERS))
+            raise UsageError("unknown FID layer", where=str(self.fid_layer), next_step=f"known: {known}")
+        if not (self.arctan_weight > 0 and math.isfinite(self.arctan_weight)):
+            raise UsageError(f"the arctan's weight is a number above 0, not {self.arctan_weight}")
+
+    @property
+    def pixel_term(self) -> Literal["l1", "l2"]:
+        """The pixel error that is P."""
+        return rules_named(self.rules).pixel_term
+
+    def score(self, fid: float, lpips: float, l1: float, l2: float) -> float:
+        """One task's score from its means."""
+        pixel = l1 if self.pixel_term == "l1" else l2
+        return task_score(fid, lpips, pixel, self.arctan_weight)
 
 
 def task_score(fid: float, lpips: float, pixel: float, arctan_weight: float = 1.0) -> float:

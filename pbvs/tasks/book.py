@@ -54,7 +54,9 @@ class TaskBook:
             path = self.folder / f"{name}.toml"
             spec = read_task(path, self._overrides.get(name, {}))
             if spec.task != name:
-                raise TaskError(f"the file names its task {spec.task!r}", where=path, next_step="name both alike")
+                raise TaskError(
+                    f"the file names its task {spec.task!r}", where=path, next_step="name both alike"
+                )
             self._specs[name] = spec
         return self._specs[name]
 

@@ -164,7 +164,9 @@ def _check_use(spec: TaskSpec, problems: Problems) -> None:
         if node.name not in used:
             problems.add(f"nodes.{node.name}", "nothing takes its image; make it an input, or take it out")
         if node.trainable and node.inputs != (SOURCE,):
-            problems.add(f"nodes.{node.name}.inputs", 'a trainable node reads the source: inputs = ["source"]')
+            problems.add(
+                f"nodes.{node.name}.inputs", 'a trainable node reads the source: inputs = ["source"]'
+            )
 
 
 def _bands(

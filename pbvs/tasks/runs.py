@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pbvs.errors import CheckpointError
+from pbvs.errors import CheckpointError, UsageError
+from pbvs.tasks.book import TaskBook
 from pbvs.training import checkpoint
 
 
@@ -61,3 +62,24 @@ class Runs:
                 next_step=f"give a checkpoint of {task}",
             )
         return header, state
+
+
+def runs_with(book: TaskBook, task: str, folder: Path, given: Path | None) -> Runs:
+    """The runs in `folder`; with `given`, that checkpoint for the one trained node that `task` goes through.
+
+    Raises:
+        UsageError: `given` does not exist, or `task` goes through no trained node, or through several.
+    """
+    if given is None:
+        return Runs(folder)
+    if not given.exists():
+        raise UsageError("there is no such checkpoint", where=given)
+    tasks = [task, *book.embedded(book.spec(task))]
+    nodes = [(name, node.name) for name in tasks for node in book.graph(name).trainable]
+    if len(nodes) != 1:
+        raise UsageError(
+            f"{task} goes through {len(nodes)} trained nodes, so one checkpoint cannot be meant for it",
+            where="--checkpoint",
+            next_step="leave it out, and name the folder of runs with --runs",
+        )
+    return Runs(folder, given, nodes[0])

@@ -27,7 +27,9 @@ class DataRules(BaseModel):
     pairing: Literal["random", "same_capture", "nearest_time"] = "random"
     draws_per_location: int = Field(default=1, ge=1, description="pairs drawn from a location each epoch")
     heldout_fraction: float = Field(default=0.05, ge=0, lt=1, description="of the locations, for validation")
-    validate_images: int = Field(default=60, ge=0, description="most held-out pairs scored each time; 0: none")
+    validate_images: int = Field(
+        default=60, ge=0, description="most held-out pairs scored each time; 0: none"
+    )
     min_overlap: float = Field(default=0.5, ge=0, le=1, description="of the two images, else no pair")
     uint16: Literal["full", "percentile"] = Field(default="full", description="how 16 bits become 8")
 
@@ -229,9 +231,7 @@ def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
         if isinstance(part, str) and part in found.model_fields:
             annotation = found.model_fields[part].annotation
             candidates = [annotation, *get_args(annotation)]
-            found = next(
-                (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), found
-            )
+            found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), found)
     return set(found.model_fields)
 
 

@@ -20,7 +20,6 @@ from pbvs.files import fingerprint, sha256_of_file, write_json
 from pbvs.modules.node import Operator
 from pbvs.modules.registry import NODE_KINDS
 from pbvs.tasks.book import TaskBook
-from pbvs.tasks.graph import TaskGraph
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import BANDS
 
@@ -48,7 +47,9 @@ class Translator:
     def bands_in(self) -> int:
         """Bands that the images given must have."""
         node = self.graph.spec.nodes[self.part[0]]
-        return BANDS[self.graph.spec.source] if node.inputs[0] == "source" else self.graph.bands[node.inputs[0]]
+        return (
+            BANDS[self.graph.spec.source] if node.inputs[0] == "source" else self.graph.bands[node.inputs[0]]
+        )
 
     def levels(self, source: Tensor) -> Tensor:
         """Source levels `1,C,H,W` of any size to levels `1,C,h,w` of the task's size, not rounded."""
@@ -157,9 +158,13 @@ def input_images(folder: Path) -> list[Path]:
         raise UsageError("the folder of test inputs does not exist", where=folder)
     images = pixels.list_images(folder)
     if not images:
-        raise DataError("no PNG or TIFF images there", where=folder, next_step="name the folder of one task's inputs")
+        raise DataError(
+            "no PNG or TIFF images there", where=folder, next_step="name the folder of one task's inputs"
+        )
     stems = [path.stem for path in images]
-    doubled = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    doubled = (
+        sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    )
     if doubled:
         raise DataError(
             f"two inputs have one name: {', '.join(doubled[:10])}", where=folder, next_step="keep one of each"
@@ -229,3 +234,12 @@ def _begun(out: Path, made_of: dict[str, str], overwrite: bool) -> dict[str, Any
     return record
 
 
+def mean_seconds_per_image(folders: Sequence[Path]) -> float:
+    """The measured time of one image over several folders of translations.
+
+    Raises:
+        DataError: a folder was not written by a translation.
+    """
+    counts = [len(pixels.list_images(folder)) for folder in folders]
+    seconds = [seconds_per_image(folder) for folder in folders]
+    return sum(n * s for n, s in zip(counts, seconds, strict=True)) / max(1, sum(counts))

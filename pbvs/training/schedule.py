@@ -25,7 +25,9 @@ class TrainingConfig(BaseModel):
     stages: tuple[Stage, ...] = Field(min_length=1)
     batch_size: int = Field(default=1, ge=1, description="images a step, over all devices")
     betas: tuple[float, float] = (0.5, 0.999)
-    crop_px: int | None = Field(default=None, ge=32, description="side of random crops; none: the whole image")
+    crop_px: int | None = Field(
+        default=None, ge=32, description="side of random crops; none: the whole image"
+    )
     flips: bool = Field(default=True, description="random flips and quarter turns, alike on both images")
     checkpoint_every_images: int = Field(default=20_000, ge=1)
     validate_every_epochs: int = Field(default=1, ge=1)

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pbvs import pixels
 from pbvs.score.judge import Judge
+from pbvs.score.rules import DEFAULT_FID_LAYER
 
 Stored = NDArray[np.uint8]
 
@@ -37,7 +38,7 @@ class Validator:
         pixels.write_png(self.samples / f"{images_seen:08d}.png", _stacked(rows))
         return {
             "score": result.score,
-            "fid": result.fid[result.fid_layer],
+            f"fid{DEFAULT_FID_LAYER}": result.fid[DEFAULT_FID_LAYER],
             "lpips": result.lpips,
             "l1": result.l1,
             "l2": result.l2,

@@ -1,0 +1,68 @@
+"""The command `pbvs`: its groups, and how errors end it.
+
+Exit 0 done, 1 the data or the run is at fault, 2 the command was misused, 130 (143) interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+import pbvs
+from pbvs.cli import console, data, run, score, submit, tasks, train, translate, weights
+from pbvs.errors import PbvsError
+
+app = typer.Typer(
+    name="pbvs",
+    help="From the archives of the PBVS aerial image translation challenge to a checked zip.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("translate")(translate.translate)
+app.command("score")(score.score)
+app.add_typer(submit.app, name="submit")
+app.command("run")(run.run)
+app.add_typer(weights.app, name="weights")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.OUT.print(f"pbvs {pbvs.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    console.SETTINGS.verbose = verbose
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except PbvsError as error:
+        _tell(error)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
+        code = getattr(error, "exit_code", 130)
+        console.ERR.print(f"{error or 'interrupted'}; the same command goes on where it was", highlight=False)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: PbvsError) -> None:
+    if console.SETTINGS.verbose:
+        console.ERR.print_exception()
+    console.ERR.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,163 @@
+"""`pbvs run`: the whole chain, skipping what is up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import (
+    DataWorkersOption,
+    Device,
+    DeviceOption,
+    JsonFlag,
+    LayerOption,
+    Precision,
+    PrecisionOption,
+    Rules,
+    RulesOption,
+    RunsOption,
+    TasksFolderOption,
+    Weights,
+    WeightsOption,
+)
+
+
+def run(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK]...", help="Default: all four tasks.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Root of the archives, unpacked at any depth.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option("--test", help="Root of the test inputs, a folder a task.")
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option("--targets", help="Root of test targets; default: test_targets beside --test."),
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for predictions, score and zip.")] = Path(
+        "submissions/latest"
+    ),
+    start: Annotated[str | None, typer.Option("--from", help="First step, as --dry-run names them.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last step.")] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="STEP", help="Take what this step made as up to date."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="TASK.KEY=VALUE", help="Lay a value over a task file (TOML value)."),
+    ] = None,
+    tasks: TasksFolderOption = None,
+    weights: WeightsOption = Weights.official,
+    rules: RulesOption = Rules.y2024,
+    fid_layer: LayerOption = 64,
+    extra_data: Annotated[bool, typer.Option("--extra-data/--no-extra-data", help="For the readme.")] = False,
+    device: DeviceOption = Device.auto,
+    precision: PrecisionOption = Precision.fp32,
+    data_workers: DataWorkersOption = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and why, do nothing.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """From the archives to a checked zip; the same command again does only what has changed."""
+    from pbvs.score.rules import Ranking
+    from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook, split_overrides
+    from pbvs.tasks.chain import ChainSettings, chain, read_score
+    from pbvs.tasks.steps import Event, chosen_steps, run_steps
+
+    known = TaskBook(tasks).names
+    book = TaskBook(tasks, split_overrides(set_ or [], known))
+    shower = _Progress()
+    settings = ChainSettings(
+        book=book,
+        tasks=tuple(names or CHALLENGE_TASKS),
+        data=data,
+        test=test,
+        targets=targets or _beside(test),
+        runs=runs,
+        out=out,
+        judges=weights.value,
+        ranking=Ranking(rules.value, fid_layer),
+        accelerator=device.value,
+        precision=precision.value,
+        extra_data=extra_data,
+        data_workers=data_workers,
+        progress=shower.show,
+    )
+    events: list[Event] = []
+
+    def tell(event: Event) -> None:
+        shower.close()
+        events.append(event)
+        console.say(f"{event.step:<24} {event.state}: {event.words}")
+
+    steps = chosen_steps(chain(settings), start, end)
+    with shower:
+        run_steps(steps, tell, plan_only=dry_run, accepted=accept or [])
+    scored = any(step.name == "score" for step in steps) and not dry_run
+    if json:
+        told = [{"step": e.step, "state": e.state, "words": e.words} for e in events if e.state != "doing"]
+        console.result_json({"steps": told, "score": read_score(settings.score_json) if scored else None})
+        return
+    if scored:
+        _show_beside_board(read_score(settings.score_json))
+    for path in settings.made():
+        if path.exists() and not dry_run:
+            console.result(str(path))
+
+
+def _beside(test: Path | None) -> Path | None:
+    if test is None:
+        return None
+    beside = test.parent / "test_targets"
+    return beside if beside.is_dir() else None
+
+
+class _Progress:
+    """One bar for the step that is being done."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._label = ""
+        self._advance: console.Advance | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def show(self, step: str, done: int, total: int, terms: Mapping[str, float]) -> None:
+        if self._advance is None or step != self._label:
+            self.close()
+            self._label, self._advance = step, self._stack.enter_context(console.progress(step))
+        self._advance(done, total, console.told(dict(terms)))
+
+    def close(self) -> None:
+        self._stack.close()
+        self._advance = None
+
+
+def _show_beside_board(score: dict) -> None:
+    """The scores of this run above the published leaderboard of the same rules."""
+    from pbvs.score.rules import PUBLISHED, TASKS
+
+    marked = score["marked"]
+    ours = [score["tasks"][t]["score"] if t in score["tasks"] else "-" for t in TASKS]
+    rows = [("this run" + (" *" if marked else ""), score["overall"], *ours)]
+    rows += [(row.team, row.combined, *(row.scores[t] for t in TASKS)) for row in PUBLISHED[score["rules"]]]
+    title = f"rules {score['rules']}, FID@{score['fid_layer']}, lower is better; below this run the published board"
+    console.table(title, ("", "combined", *TASKS), rows)
+    if marked:
+        console.result(f"* {marked}: not to be ranked among the rows below it")
+    if score["missing"]:
+        console.result(f"combined counts 1 for each task without a score: {', '.join(score['missing'])}")

@@ -1,0 +1,104 @@
+"""`pbvs submit build | check`: the zip for the leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, TasksFolderOption
+
+if TYPE_CHECKING:
+    from pbvs.submission import Expected
+
+app = typer.Typer(help="The zip for the leaderboard.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    predictions: Annotated[Path, typer.Argument(help="Folder with a folder of images for each task.")],
+    out: Annotated[Path, typer.Option("--out", help="The zip to write.")],
+    runtime: Annotated[
+        float | None,
+        typer.Option(
+            "--runtime", help="Seconds an image for the readme; default: as `pbvs translate` measured."
+        ),
+    ] = None,
+    gpu: Annotated[bool, typer.Option("--gpu/--cpu", help="What the images were made with.")] = False,
+    extra_data: Annotated[bool, typer.Option("--extra-data/--no-extra-data")] = False,
+    description: Annotated[str, typer.Option("--description", help="Free text of the readme.")] = "pbvs",
+    force_large: Annotated[bool, typer.Option("--force-large", help="Allow a zip over 1 GB.")] = False,
+    set_: SetOption = None,
+    tasks: TasksFolderOption = None,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Builds the zip from translated images and checks it."""
+    from pbvs import submission
+    from pbvs.errors import UsageError
+    from pbvs.tasks.translate import mean_seconds_per_image
+
+    expected = _expected(tasks, set_)
+    if not predictions.is_dir():
+        raise UsageError("there is no such folder of predictions", where=predictions)
+    folders = [predictions / task for task in expected if (predictions / task).is_dir()]
+    seconds = mean_seconds_per_image(folders) if runtime is None and folders else runtime or 0.0
+    readme = submission.ReadmeFields(seconds, cpu=not gpu, extra_data=extra_data, description=description)
+    with console.progress("submit") as advance:
+        built = submission.build(
+            predictions, out, readme, expected, overwrite=overwrite, force_large=force_large, progress=advance
+        )
+    for warning in built.warnings:
+        console.say(f"warning: {warning}", style="yellow")
+    if json:
+        console.result_json(
+            {"path": str(built.path), "bytes": built.n_bytes, "sha256": built.sha256, "images": built.images}
+        )
+    else:
+        counts = ", ".join(f"{task} {n}" for task, n in built.images.items())
+        console.result(f"{built.path}: {built.n_bytes / 1e6:.2f} MB, {counts} images; sha256 {built.sha256}")
+
+
+@app.command()
+def check(
+    zip_path: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip to look at.")],
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="Root of the test inputs, to count against.")
+    ] = None,
+    set_: SetOption = None,
+    tasks: TasksFolderOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Checks any zip against the platform's rules, without unpacking it; exit 1 if it breaks one."""
+    from pbvs import submission
+
+    report = submission.check(zip_path, _expected(tasks, set_), inputs=inputs)
+    if json:
+        problems = [{"path": p.path, "what": p.what, "cure": p.cure} for p in report.problems]
+        console.result_json(
+            {"ok": not problems, "problems": problems, "notes": report.notes, "images": report.images}
+        )
+    else:
+        _tell(zip_path, report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _tell(zip_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+    for problem in report.problems:
+        console.result(f"{problem.path}: {problem.what}\n  cure: {problem.cure}")
+    for note in report.notes:
+        console.result(f"note: {note}")
+    counts = ", ".join(f"{task} {n}" for task, n in report.images.items()) or "no images"
+    verdict = f"{len(report.problems)} problems" if report.problems else "keeps the platform's rules"
+    console.result(f"{zip_path}: {verdict}; {counts}; {report.n_bytes / 1e6:.2f} MB")
+
+
+def _expected(tasks: Path | None, overrides: list[str] | None) -> dict[str, Expected]:
+    from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook, split_overrides
+    from pbvs.tasks.chain import expected_images
+
+    book = TaskBook(tasks, split_overrides(overrides or [], TaskBook(tasks).names))
+    return {task: expected_images(book.spec(task)) for task in CHALLENGE_TASKS if task in book.names}

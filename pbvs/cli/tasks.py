@@ -1,0 +1,85 @@
+"""`pbvs tasks list | show`: the tasks and their graphs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import JsonFlag, SetOption, TasksFolderOption
+
+if TYPE_CHECKING:
+    from pbvs.tasks.graph import TaskGraph
+
+app = typer.Typer(help="The tasks and their graphs.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_tasks(tasks: TasksFolderOption = None, json: JsonFlag = False) -> None:
+    """Every task with its graph in a line."""
+    from pbvs.tasks.book import TaskBook
+
+    book = TaskBook(tasks)
+    graphs = [book.graph(name) for name in book.names]
+    if json:
+        console.result_json([graph.described() for graph in graphs])
+        return
+    rows = [
+        (g.spec.task, f"{g.spec.source} -> {g.spec.target}", _size(g), _chain(g), _origin(g)) for g in graphs
+    ]
+    console.table(None, ("task", "translates", "size", "images flow through", "first weights"), rows)
+
+
+@app.command()
+def show(
+    task: Annotated[str, typer.Argument(help="Name of the task.")],
+    tasks: TasksFolderOption = None,
+    set_: SetOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """One task: its nodes, both kinds of edge, and every setting."""
+    from pbvs.tasks.book import TaskBook
+    from pbvs.tasks.spec import parse_override
+
+    graph = TaskBook(tasks, {task: dict(parse_override(text) for text in set_ or [])}).graph(task)
+    if json:
+        console.result_json(graph.described())
+        return
+    spec = graph.spec
+    console.result(f"{spec.task}: {spec.source} -> {spec.target} at {_size(graph)} ({spec.file})")
+    console.result("images flow:")
+    for start, end in graph.image_edges:
+        console.result(f"  {start} -> {end}{'  (trained)' if spec.nodes[end].trainable else ''}")
+    if graph.weight_edges:
+        console.result("weights come from another task:")
+        for edge in graph.weight_edges:
+            console.result(f"  {edge.from_task} ~> {edge.to_node}")
+    console.result("settings:")
+    for key, value in _flat(spec.resolved()):
+        console.result(f"  {key} = {value}")
+
+
+def _size(graph: TaskGraph) -> str:
+    return f"{graph.spec.size_px[0]} x {graph.spec.size_px[1]}"
+
+
+def _chain(graph: TaskGraph) -> str:
+    words = []
+    for name in graph.order:
+        node = graph.spec.nodes[name]
+        factor = getattr(node.params, "factor", None)
+        words.append(f"{name} {factor}" if factor else name)
+    return " -> ".join(["source", *words])
+
+
+def _origin(graph: TaskGraph) -> str:
+    if graph.weight_edges:
+        return ", ".join(f"{edge.from_task} ~> {edge.to_node}" for edge in graph.weight_edges)
+    return "fresh" if graph.trainable else "nothing to train"
+
+
+def _flat(value: object, prefix: str = "") -> list[tuple[str, object]]:
+    if not isinstance(value, dict):
+        return [(prefix, value)]
+    return [pair for key, v in value.items() for pair in _flat(v, f"{prefix}.{key}" if prefix else str(key))]

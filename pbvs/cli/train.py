@@ -1,0 +1,119 @@
+"""`pbvs train`: trains a task's networks on prepared data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import (
+    DataWorkersOption,
+    Device,
+    DeviceOption,
+    JsonFlag,
+    Precision,
+    PrecisionOption,
+    SetOption,
+    TasksFolderOption,
+    Weights,
+    WeightsOption,
+)
+from pbvs.errors import UsageError
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="Name of the task.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder that `pbvs data prepare` made.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/TASK.")] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--fresh",
+            help="Go on even with changed settings / start over (the old run is kept aside).",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    tasks: TasksFolderOption = None,
+    weights: WeightsOption = Weights.official,
+    device: DeviceOption = Device.auto,
+    devices: Annotated[
+        int | None, typer.Option("--devices", min=1, help="How many; default: one, or torchrun's.")
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines, as torchrun was told.")] = 1,
+    precision: PrecisionOption = Precision.fp32,
+    data_workers: DataWorkersOption = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, do nothing.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Trains every network of TASK; the same command goes on with a run that was stopped."""
+    from pbvs.tasks.book import TaskBook
+    from pbvs.tasks.runs import Runs
+    from pbvs.tasks.spec import parse_override
+    from pbvs.tasks.train import NodeTraining, check_judges, needed_judges
+
+    graph = TaskBook(tasks, {task: dict(parse_override(text) for text in set_ or [])}).graph(task)
+    if not graph.trainable:
+        raise UsageError(
+            f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
+        )
+    folder = out or Path("runs") / task
+    if folder.name != task:
+        raise UsageError(
+            f"the run folder of {task} must be called {task}",
+            where=folder,
+            next_step=f"for example --out {folder / task}: other tasks find their first weights beside it",
+        )
+    runs = Runs(folder.parent)
+    trainings = [NodeTraining(graph.spec, node, data, runs, weights.value) for node in graph.trainable]
+    if dry_run:
+        _plan(trainings, json)
+        return
+    for training in trainings:
+        check_judges(
+            needed_judges(training.params.losses, training.spec.data.validate_images > 1), weights.value
+        )
+    mode = "auto" if resume is None else ("resume" if resume else "fresh")
+    for training in trainings:
+        _train(training, mode, device, devices, nodes, precision, data_workers, json)
+
+
+def _train(training, mode, device, devices, nodes, precision, data_workers, json) -> None:  # type: ignore[no-untyped-def]
+    from pbvs.tasks.train import train_node
+    from pbvs.training.fabric import make_fabric
+
+    fabric = make_fabric(device.value, devices, nodes, precision.value)
+    with console.progress(f"{training.spec.task}.{training.node.name}") as advance:
+
+        def report(done: int, total: int, terms: Mapping[str, float]) -> None:
+            advance(done, total, console.told(dict(terms)))
+
+        told = train_node(training, fabric, report, mode=mode, data_workers=data_workers)
+    if not fabric.is_global_zero:
+        return
+    if json:
+        console.result_json(
+            {
+                "folder": str(training.folder),
+                "images": told.outcome.images_seen,
+                "best_score": told.outcome.best_score,
+                "seconds": told.outcome.seconds,
+            }
+        )
+    else:
+        console.result(told.told)
+
+
+def _plan(trainings, json: bool) -> None:  # type: ignore[no-untyped-def]
+    plans = [
+        {"folder": str(t.folder), "data": str(t.prepared), "size_px": list(t.size_px), "made_of": t.made_of()}
+        for t in trainings
+    ]
+    if json:
+        console.result_json([{**p, "task": t.spec.resolved()} for p, t in zip(plans, trainings, strict=True)])
+        return
+    for plan in plans:
+        for key, value in plan.items():
+            console.result(f"{key}: {value}")

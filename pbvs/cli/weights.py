@@ -1,0 +1,109 @@
+"""`pbvs weights`: the judges' weights, listed, fetched, checked, carried over, or stood in for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import JsonFlag, OverwriteFlag
+
+if TYPE_CHECKING:
+    from pbvs.score.weights import FileRow
+
+app = typer.Typer(help="The weights of FID, LPIPS and VGG.", no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Which; default: all.")]
+
+
+@app.command("list")
+def list_weights(json: JsonFlag = False) -> None:
+    """Every file, whether it is there and whole, and what it is for."""
+    from pbvs.score import weights
+
+    _show(weights.status(), json)
+
+
+@app.command()
+def fetch(names: Names = None, overwrite: OverwriteFlag = False) -> None:
+    """Fetches what is missing from its official address and checks it."""
+    from pbvs.score import weights
+
+    with console.progress("weights") as advance:
+        weights.fetch(names, progress=advance, overwrite=overwrite)
+    _show(weights.status(names), json=False)
+
+
+@app.command()
+def check(names: Names = None, json: JsonFlag = False) -> None:
+    """Checks every file that is there by SHA-256; exit 1 if one is missing or wrong."""
+    from pbvs.score import weights
+
+    rows = weights.status(names)
+    _show(rows, json)
+    if any(row.state != "ok" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    out: Annotated[Path, typer.Argument(help="The tar file to write.")], overwrite: OverwriteFlag = False
+) -> None:
+    """Packs the files into one, to carry to a machine without internet."""
+    from pbvs.score import weights
+
+    with console.progress("weights") as advance:
+        weights.pack(out, progress=advance, overwrite=overwrite)
+    console.result(f"{out}: {out.stat().st_size / 1e6:.0f} MB; there, `pbvs weights unpack {out.name}`")
+
+
+@app.command()
+def unpack(
+    packed: Annotated[Path, typer.Argument(help="A file that `pbvs weights pack` wrote.")],
+    overwrite: OverwriteFlag = False,
+) -> None:
+    """Puts packed files into the torch hub folder and checks them."""
+    from pbvs.score import weights
+
+    with console.progress("weights") as advance:
+        weights.unpack(packed, progress=advance, overwrite=overwrite)
+    _show(weights.status(), json=False)
+
+
+@app.command()
+def standin(
+    out: Annotated[Path, typer.Option("--out", help="A TORCH_HOME to fill; not the one you use.")],
+    overwrite: OverwriteFlag = False,
+) -> None:
+    """Writes stand-in weights under the official names, so that the reference packages run on them."""
+    from pbvs.score import weights
+
+    with console.progress("weights") as advance:
+        written = weights.write_standin(out, progress=advance, overwrite=overwrite)
+    for path in written:
+        console.result(str(path))
+    console.result(weights.NOT_COMPARABLE)
+
+
+def _show(rows: list[FileRow], json: bool) -> None:
+    from pbvs.score.weights import JUDGE_FILES
+
+    if json:
+        console.result_json(
+            [
+                {
+                    "name": r.name,
+                    "file": str(r.file),
+                    "state": r.state,
+                    "bytes": r.n_bytes,
+                    "detail": r.detail,
+                    "sha256": JUDGE_FILES[r.name].sha256,
+                }
+                for r in rows
+            ]
+        )
+        return
+    table = [(r.name, r.state, r.n_bytes, JUDGE_FILES[r.name].used_for, str(r.file)) for r in rows]
+    console.table(None, ("weights", "state", "bytes", "used for", "file"), table)

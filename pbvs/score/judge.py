@@ -1,0 +1,306 @@
+"""The judge: both feature networks, and the scores of pairs, folders and folders of tasks.
+
+Images go through one at a time, so the score does not depend on a batch size and memory on the number of
+images only by their features (50 kB a pair). Peak at 1024 px: see the benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pbvs import pixels
+from pbvs.errors import ScoreError, UsageError, nearest
+from pbvs.score.frechet import frechet_distance
+from pbvs.score.inception import InceptionFeatures
+from pbvs.score.interval import score_interval
+from pbvs.score.lpips import JUDGE_OF_NET, Net, PerceptualDistance
+from pbvs.score.pairing import ImagePair, pair_by_stem
+from pbvs.score.pixel_errors import l1, l2
+from pbvs.score.precision import full_precision
+from pbvs.score.results import ImageRow, ScoreReport, TaskScore
+from pbvs.score.rules import FID_LAYERS, TASKS, Ranking
+from pbvs.score.weights import WeightsKind
+
+__all__ = ["ImageRow", "Judge", "Ranking", "ScoreReport", "TaskScore", "score_folder", "score_folders"]
+
+Progress = Callable[[int, int], None]
+Stored8 = NDArray[np.uint8]
+_BY_DEFAULT = Ranking()
+
+
+class Judge:
+    """Holds the networks of FID and LPIPS.
+
+    Args:
+        kind: of the weights.
+        net: of LPIPS; `vgg` is the challenge's.
+        device: where the networks run; pixel errors and distances are computed on the CPU in float64.
+
+    Raises:
+        UsageError: unknown net.
+        WeightsError: weights of this kind are not to be had.
+    """
+
+    def __init__(self, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu"):
+        self.kind = kind
+        self.net = net
+        self.device = torch.device(device)
+        self.lpips = PerceptualDistance(kind, net).to(self.device)
+        self.inception = InceptionFeatures(kind, self.device)
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 of each weight file in use, by judge, and of LPIPS's heads."""
+        return {
+            "inception": self.inception.sha256,
+            JUDGE_OF_NET[self.net]: self.lpips.sha256,
+            "lpips_heads": self.lpips.heads_sha256,
+        }
+
+    def score_pairs(
+        self,
+        pairs: Iterable[tuple[str, Stored8, Stored8]],
+        ranking: Ranking = _BY_DEFAULT,
+        *,
+        n_pairs: int | None = None,
+        progress: Progress | None = None,
+    ) -> TaskScore:
+        """Scores pairs as they come; each is let go before the next is taken.
+
+        Args:
+            pairs: name, prediction and target, `H,W,1|3 uint8` in RGB order. A prediction of another
+                size is resampled to its target's. One band against three is repeated; three equal
+                bands against one are taken as one.
+            ranking: what makes the score.
+            n_pairs: how many will come, for `progress`; None where that is not known.
+            progress: told (pairs done, pairs in all, or done where not known).
+
+        Raises:
+            ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
+        """
+        tally = _Tally()
+        for name, prediction, target in pairs:
+            tally.add(self._terms(name, prediction, target, tally), target.shape[:2])
+            if progress:
+                progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
+        return tally.task_score(ranking)
+
+    def report(self, tasks: Mapping[str, TaskScore], ranking: Ranking = _BY_DEFAULT) -> ScoreReport:
+        """The report on scores that this judge gave under `ranking`, tasks in the challenge's order."""
+        ordered = {task: tasks[task] for task in TASKS if task in tasks}
+        return ScoreReport(ranking, self.kind, self.sha256, self.net, ordered)
+
+    @torch.inference_mode()
+    def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Tally) -> ImageRow:
+        made = pixels.levels_from_stored(_matched(name, prediction, target))
+        real = pixels.levels_from_stored(target)
+        tally.n_resampled += prediction.shape[:2] != target.shape[:2]
+        for rows, levels in ((tally.made, made), (tally.real, real)):
+            features = self.inception(pixels.unit_from_levels(levels))
+            for layer in FID_LAYERS:
+                # The network's own type: nothing is lost, and it is half the memory.
+                rows[layer].append(features[layer][0].float().numpy())
+        with full_precision(self.device):
+            lpips = self.lpips(*(pixels.model_from_levels(x).to(self.device) for x in (made, real)))
+        unit = made / pixels.WHITE, real / pixels.WHITE  # float64
+        return ImageRow(name, float(lpips), float(l1(*unit)), float(l2(*unit)))
+
+
+class _Tally:
+    """What is kept of the pairs seen so far."""
+
+    def __init__(self) -> None:
+        self.rows: list[ImageRow] = []
+        self.sizes_px: Counter[tuple[int, ...]] = Counter()
+        self.n_resampled = 0
+        self.made: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
+        self.real: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
+
+    def add(self, row: ImageRow, size_px: tuple[int, ...]) -> None:
+        self.rows.append(row)
+        self.sizes_px[size_px] += 1
+
+    def task_score(self, ranking: Ranking) -> TaskScore:
+        _check_number(len(self.rows), None)
+        made = {layer: np.stack(rows) for layer, rows in self.made.items()}
+        real = {layer: np.stack(rows) for layer, rows in self.real.items()}
+        fid = {layer: frechet_distance(made[layer], real[layer]) for layer in FID_LAYERS}
+        terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
+        means = [float(mean) for mean in terms.mean(axis=0)]
+        scores = {layer: ranking.score(fid[layer], *means) for layer in FID_LAYERS}
+        layer = ranking.fid_layer
+        height, width = self.sizes_px.most_common(1)[0][0]
+        return TaskScore(
+            images=len(self.rows),
+            size_px=(height, width),
+            n_sizes=len(self.sizes_px),
+            n_resampled=self.n_resampled,
+            fid=fid,
+            lpips=means[0],
+            l1=means[1],
+            l2=means[2],
+            score=scores[layer],
+            score_by_layer=scores,
+            interval95=score_interval(made[layer], real[layer], terms, ranking),
+            per_image=tuple(sorted(self.rows, key=lambda row: row.name)),
+        )
+
+
+def score_folder(
+    judge: Judge,
+    task: str,
+    pred_dir: Path,
+    target_dir: Path,
+    ranking: Ranking = _BY_DEFAULT,
+    *,
+    progress: Progress | None = None,
+) -> ScoreReport:
+    """Scores one task's folder of predictions against its folder of targets, paired by stem.
+
+    Args:
+        judge: the networks.
+        task: one of the four; the other three count as missing in the report.
+        pred_dir, target_dir: folders of PNGs and TIFFs.
+        ranking: what makes the score.
+        progress: told (pairs done, pairs in all).
+
+    Raises:
+        UsageError: unknown task, or a folder that does not exist.
+        ScoreError: the folders do not pair, fewer than 2 images, or images that cannot be compared.
+        ImageError: an image cannot be read.
+    """
+    _check_tasks([task])
+    return _score_all(judge, {task: _pairs_of(task, pred_dir, target_dir)}, ranking, progress)
+
+
+def score_folders(
+    judge: Judge,
+    pred_root: Path,
+    target_root: Path,
+    tasks: Sequence[str] | None = None,
+    ranking: Ranking = _BY_DEFAULT,
+    *,
+    progress: Progress | None = None,
+) -> ScoreReport:
+    """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
+
+    Every folder is paired before any network runs. A task of the four that has no targets, or no folder
+    of predictions, counts as missing.
+
+    Args:
+        judge: the networks.
+        pred_root, target_root: the folders that hold the task folders.
+        tasks: look at these only; None for all four.
+        ranking: what makes the scores.
+        progress: told (pairs done, pairs in all), over all tasks.
+
+    Raises:
+        UsageError: unknown task, or a root that does not exist.
+        ScoreError: predictions of a task without targets, no task to score, or as `score_folder`.
+        ImageError: an image cannot be read.
+    """
+    wanted = list(TASKS if tasks is None else tasks)
+    _check_tasks(wanted)
+    for root in (pred_root, target_root):
+        if not root.is_dir():
+            raise UsageError("the folder does not exist", where=root)
+    made, real = ([t for t in wanted if (root / t).is_dir()] for root in (pred_root, target_root))
+    if homeless := [task for task in made if task not in real]:
+        raise ScoreError(
+            f"predictions without targets: {', '.join(homeless)}",
+            where=target_root,
+            next_step="add the targets, or name the tasks to score",
+        )
+    if not made:
+        raise ScoreError(
+            f"no folder of predictions is named as a task ({', '.join(wanted)})",
+            where=pred_root,
+            next_step="name the folder that holds the task folders, or one task's folder with --task",
+        )
+    pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in made}
+    return _score_all(judge, pairs, ranking, progress)
+
+
+def _score_all(
+    judge: Judge,
+    tasks: Mapping[str, Sequence[ImagePair]],
+    ranking: Ranking,
+    progress: Progress | None,
+) -> ScoreReport:
+    n_all = sum(len(pairs) for pairs in tasks.values())
+    n_before, scores = 0, {}
+    for task, pairs in tasks.items():
+        told = _shifted(progress, n_before, n_all)
+        scores[task] = judge.score_pairs(_read(pairs), ranking, n_pairs=len(pairs), progress=told)
+        n_before += len(pairs)
+    return judge.report(scores, ranking)
+
+
+def _shifted(progress: Progress | None, n_before: int, n_all: int) -> Progress | None:
+    """One count over several tasks."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(n_before + done, n_all)
+
+
+def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:
+    pairs = pair_by_stem(pred_dir, target_dir)
+    _check_number(len(pairs), task)
+    return pairs
+
+
+def _read(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
+    for stem, prediction, target in pairs:
+        yield stem, _read_8_bits(prediction), _read_8_bits(target)
+
+
+def _read_8_bits(path: Path) -> Stored8:
+    image = pixels.read_image(path)
+    if image.dtype != np.uint8:
+        raise ScoreError(
+            f"the score is taken of 8-bit images, not of {image.dtype}",
+            where=path,
+            next_step="write the image with 8 bits; how 16 become 8 is a choice that the score cannot make",
+        )
+    return image.astype(np.uint8, copy=False)
+
+
+def _matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
+    """The prediction with its target's bands and size."""
+    for image in (prediction, target):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+            raise ScoreError(f"an image is H,W,1|3 uint8, not {image.shape} {image.dtype}", where=name)
+    bands, wanted = prediction.shape[2], target.shape[2]
+    if bands == 1 and wanted == 3:
+        prediction = np.repeat(prediction, 3, axis=2)
+    elif bands == 3 and wanted == 1:
+        if (prediction != prediction[:, :, :1]).any():
+            raise ScoreError(
+                "the prediction is in colour, its target has one band",
+                where=name,
+                next_step="write one band, or three equal ones; is this the right task's folder?",
+            )
+        prediction = prediction[:, :, :1]
+    height, width = target.shape[:2]
+    return pixels.resize(prediction, (height, width))
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    for task in tasks:
+        if task not in TASKS:
+            raise UsageError("unknown task", where=task, next_step=nearest(task, list(TASKS)))
+
+
+def _check_number(n_images: int, task: str | None) -> None:
+    if n_images < 2:
+        raise ScoreError(
+            f"FID needs at least 2 images; there {'is' if n_images == 1 else 'are'} {n_images}",
+            where=task,
+            next_step="score more images at once",
+        )

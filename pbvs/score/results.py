@@ -1,0 +1,141 @@
+"""What a scoring yields: rows of images, scores of tasks, and the report that scripts read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pbvs.score.rules import TASKS, Ranking, overall
+from pbvs.score.weights import WeightsKind, marked
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """The terms of one image: `name` is the stem, `l1` and `l2` are in [0,1]."""
+
+    name: str
+    lpips: float
+    l1: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One task's score and all it is made of; lower is better.
+
+    Args:
+        images: how many were scored.
+        size_px: height and width of the targets; the commonest, where they differ.
+        n_sizes: how many sizes of target there are.
+        n_resampled: predictions that had another size than their target.
+        fid: FID by layer.
+        lpips, l1, l2: means over the images.
+        score: under the layer that is ranked by.
+        score_by_layer: under each layer.
+        interval95: 95 % interval of `score` over the choice of images; None where it costs too much.
+        per_image: one row an image, by name.
+    """
+
+    images: int
+    size_px: tuple[int, int]
+    n_sizes: int
+    n_resampled: int
+    fid: Mapping[int, float]
+    lpips: float
+    l1: float
+    l2: float
+    score: float
+    score_by_layer: Mapping[int, float]
+    interval95: tuple[float, float] | None
+    per_image: tuple[ImageRow, ...]
+
+    @property
+    def short_layers(self) -> list[int]:
+        """Layers with as many features as images, or more: FID is computed, but far from its limit."""
+        return [layer for layer in self.fid if layer >= self.images]
+
+    def to_json(self) -> dict[str, Any]:
+        """The task's part of the report, in JSON's types."""
+        return {
+            "images": self.images,
+            "size_px": list(self.size_px),
+            "n_sizes": self.n_sizes,
+            "n_resampled": self.n_resampled,
+            "fid": {str(layer): value for layer, value in self.fid.items()},
+            "fid_layers_short_of_images": self.short_layers,
+            "lpips": self.lpips,
+            "l1": self.l1,
+            "l2": self.l2,
+            "score": self.score,
+            "score_by_layer": {str(layer): value for layer, value in self.score_by_layer.items()},
+            "interval95": None if self.interval95 is None else list(self.interval95),
+        }
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """The scores of the tasks that were scored, and by what they were made.
+
+    Args:
+        ranking: rules, layer and weight of the arctan.
+        kind: of the judges' weights.
+        sha256: of each weight file (for stand-ins: of their recipe and values).
+        lpips_net: the net of LPIPS.
+        tasks: by name.
+    """
+
+    ranking: Ranking
+    kind: WeightsKind
+    sha256: Mapping[str, str]
+    lpips_net: str
+    tasks: Mapping[str, TaskScore]
+
+    @property
+    def missing(self) -> list[str]:
+        """The tasks of the four that were not scored; each costs 1."""
+        return [task for task in TASKS if task not in self.tasks]
+
+    @property
+    def overall(self) -> float:
+        """The overall score."""
+        return overall({task: score.score for task, score in self.tasks.items()})
+
+    @property
+    def marked(self) -> str | None:
+        """Words that must stand by every number of this report; None with official weights."""
+        return marked(self.kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report in JSON's types, schema 1."""
+        return {
+            "schema": SCHEMA,
+            "rules": self.ranking.rules,
+            "pixel_term": self.ranking.pixel_term,
+            "fid_layer": self.ranking.fid_layer,
+            "arctan_weight": self.ranking.arctan_weight,
+            "lpips": {"net": self.lpips_net, "version": "0.1"},
+            "weights": {"kind": self.kind, "sha256": dict(self.sha256)},
+            "marked": self.marked,
+            "tasks": {task: score.to_json() for task, score in self.tasks.items()},
+            "missing": self.missing,
+            "overall": self.overall,
+        }
+
+    def csv_rows(self) -> list[dict[str, str | float]]:
+        """One row an image, for a CSV; each says which weights made it."""
+        return [
+            {
+                "task": task,
+                "image": row.name,
+                "lpips": row.lpips,
+                "l1": row.l1,
+                "l2": row.l2,
+                "weights": self.kind,
+                "marked": self.marked or "",
+            }
+            for task, score in self.tasks.items()
+            for row in score.per_image
+        ]

@@ -1,0 +1,390 @@
+"""The whole chain as steps: prepare, train and translate each task in dependency order, score, submit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from pbvs import pixels
+from pbvs.data.index import INDEX_NAME
+from pbvs.data.layouts import find_images
+from pbvs.data.prepare import PrepareRules, prepare
+from pbvs.data.records import content_hash, load_records
+from pbvs.errors import DataError, SubmissionError, UsageError
+from pbvs.files import fingerprint, write_json, write_text
+from pbvs.score.judge import Judge, ScoreReport, score_folders
+from pbvs.score.rules import Ranking
+from pbvs.score.weights import WeightsKind, marked
+from pbvs.submission import Expected, ReadmeFields, build, check
+from pbvs.tasks import translate
+from pbvs.tasks.book import TaskBook
+from pbvs.tasks.runs import Runs
+from pbvs.tasks.spec import BANDS, TaskSpec
+from pbvs.tasks.steps import Step, code_version
+from pbvs.tasks.train import NodeTraining, check_judges, needed_judges, train_node
+
+PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
+
+# (step, done, total, further words): the way every step tells how far it is.
+ChainProgress = Callable[[str, int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """Everything that a run of the chain is asked for.
+
+    Attributes:
+        tasks: names, in any order; what they depend on is trained too.
+        data: root of the archives; None when all that the tasks need is trained already.
+        test: root of the test inputs; None leaves out everything after training.
+        targets: root of test targets; None leaves out the score.
+        runs, out: folders for training and for what is made of the test inputs.
+        judges: kind of the judges' weights.
+        ranking: how the score is made.
+        device: `cpu`, `cuda`, ... as Fabric's accelerator.
+        extra_data: what the readme says of it.
+    """
+
+    book: TaskBook
+    tasks: tuple[str, ...]
+    data: Path | None
+    test: Path | None
+    targets: Path | None
+    runs: Path
+    out: Path
+    judges: WeightsKind
+    ranking: Ranking
+    accelerator: str
+    precision: str
+    extra_data: bool
+    data_workers: int
+    progress: ChainProgress = field(repr=False, default=lambda step, done, total, words: None)
+
+    @property
+    def score_json(self) -> Path:
+        """Where the score is written."""
+        return self.out / SCORE_JSON
+
+    def made(self) -> list[Path]:
+        """What a person wants to look at after a run."""
+        return [self.out / ZIP, self.out / PREDICTIONS, self.score_json, self.out / SCORE_CSV, self.runs]
+
+
+def chain(settings: ChainSettings) -> list[Step]:
+    """The steps of a run, in an order that keeps every dependency.
+
+    Raises:
+        UsageError, TaskError: an unknown task, a wrong task file, no data for what must be trained.
+        DataError: a task has no test inputs.
+        WeightsError: official judges' weights are asked for and missing.
+    """
+    return _Chain(settings).steps()
+
+
+class _Chain:
+    def __init__(self, settings: ChainSettings):
+        self.s = settings
+        self.book = settings.book
+        self.all_tasks = self.book.in_order(settings.tasks)
+        self.trained = [t for t in self.all_tasks if self.book.graph(t).trainable]
+        self.runs = Runs(settings.runs)
+        self.device = Fabric(accelerator=settings.accelerator, devices=1).device
+
+    def steps(self) -> list[Step]:
+        self._check_judges()
+        steps = [*self._prepares(), *(self._train(task) for task in self.trained)]
+        if self.s.test is None:
+            return steps
+        wanted = [task for task in self.all_tasks if task in self.s.tasks]
+        steps += [self._translate(task) for task in wanted]
+        if self.s.targets is not None:
+            steps.append(self._score(wanted))
+        return [*steps, self._submit(wanted)]
+
+    def _check_judges(self) -> None:
+        """Before any work: official weights that will be needed must be there."""
+        names: set[str] = set()
+        for task in self.trained:
+            for training in self._trainings(task):
+                names |= needed_judges(training.params.losses, training.spec.data.validate_images > 1)
+        if self.s.targets is not None and self.s.test is not None:
+            names |= {"vgg16", "inception"}
+        check_judges(names, self.s.judges)
+
+    # ---- data
+
+    def _prepares(self) -> list[Step]:
+        by_folder: dict[Path, list[NodeTraining]] = {}
+        for task in self.trained:
+            for training in self._trainings(task):
+                by_folder.setdefault(training.prepared, []).append(training)
+        return [self._prepare(folder, trainings) for folder, trainings in by_folder.items()]
+
+    def _trainings(self, task: str) -> list[NodeTraining]:
+        graph = self.book.graph(task)
+        found = []
+        for node in graph.trainable:
+            training = NodeTraining(graph.spec, node, Path(), self.runs, self.s.judges)
+            folder = self.s.runs / "prepared" / _prepared_name(graph.spec, training.size_px)
+            found.append(NodeTraining(graph.spec, node, folder, self.runs, self.s.judges))
+        return found
+
+    def _prepare(self, folder: Path, trainings: list[NodeTraining]) -> Step:
+        root = self.s.data
+        if root is None:
+            raise UsageError("training needs data", next_step="name the root of the archives with --data")
+        specs = [training.spec for training in trainings]
+        modalities = sorted({m for spec in specs for m in (spec.source, spec.target)})
+        rules = PrepareRules(uint16=specs[0].data.uint16, min_overlap=min(s.data.min_overlap for s in specs))
+        size_px = trainings[0].size_px if specs[0].family == "stack" else None
+        name = f"prepare.{folder.name}"
+
+        def work() -> str:
+            done = prepare(
+                root,
+                folder,
+                modalities=modalities,
+                families=[specs[0].family],
+                size_px=size_px,
+                rules=rules,
+                progress=lambda done, total: self.s.progress(name, done, total, {}),
+            )
+            problems = f", {len(done.problems)} problems (problems.csv)" if done.problems else ""
+            return f"{done.n_images} captures, {done.n_made} made now{problems}; {folder}"
+
+        def made_of() -> dict[str, str]:
+            settings = [modalities, rules.uint16, rules.min_overlap, size_px]
+            return {
+                "archives": _archives_fingerprint(root, folder, specs[0].family),
+                "settings": fingerprint(settings),
+                "code": code_version("pixels.py", "data"),
+            }
+
+        def outputs() -> list[Path]:
+            return [folder / INDEX_NAME]
+
+        return Step(name, folder / "step.json", made_of, outputs, work, reads_first=True)
+
+    # ---- models
+
+    def _train(self, task: str) -> Step:
+        trainings = self._trainings(task)
+        before = [
+            f"{other}.train" for other in self.book.needs(self.book.spec(task)) if other in self.trained
+        ]
+        needs = {f"prepare.{training.prepared.name}" for training in trainings}
+
+        def work() -> str:
+            told = []
+            for training in trainings:
+                fabric = Fabric(accelerator=self.s.accelerator, devices=1, precision=self.s.precision)
+
+                def report(done: int, total: int, terms: Mapping[str, float]) -> None:
+                    self.s.progress(f"{task}.train", done, total, terms)
+
+                told.append(train_node(training, fabric, report, data_workers=self.s.data_workers).told)
+            return "; ".join(told)
+
+        def made_of() -> dict[str, str]:
+            parts = [(training.node.name, training.made_of()) for training in trainings]
+            return {
+                key if len(parts) == 1 else f"{node}: {key}": value
+                for node, made in parts
+                for key, value in made.items()
+            }
+
+        def outputs() -> list[Path]:
+            return [path for training in trainings for path in training.outputs()]
+
+        record = self.s.runs / task / "step.json"
+        return Step(f"{task}.train", record, made_of, outputs, work, tuple(sorted(needs) + before))
+
+    # ---- what is made of the test inputs
+
+    def _translate(self, task: str) -> Step:
+        assert self.s.test is not None
+        inputs = find_inputs(self.s.test, task)
+        out = self.s.out / PREDICTIONS / task
+        name = f"{task}.translate"
+        needs = [f"{t}.train" for t in (task, *self.book.embedded(self.book.spec(task))) if t in self.trained]
+
+        def work() -> str:
+            translator = translate.Translator(self.book, task, self.runs, self.device)
+            done = translate.translate_folder(
+                translator,
+                inputs,
+                out,
+                overwrite=True,
+                progress=lambda done, total: self.s.progress(name, done, total, {}),
+            )
+            return f"{done.images} images, {done.seconds_per_image:.2f} s each; {out}"
+
+        def made_of() -> dict[str, str]:
+            translator = translate.Translator(self.book, task, self.runs, self.device)
+            return {
+                **translator.made_of(),
+                "test inputs": translate.folder_fingerprint(translate.input_images(inputs)),
+                "code": code_version(
+                    "pixels.py", "modules", "models", "tasks/graph.py", "tasks/translate.py"
+                ),
+            }
+
+        def outputs() -> list[Path]:
+            return [out / f"{path.stem}.png" for path in translate.input_images(inputs)]
+
+        return Step(name, self._record(name), made_of, outputs, work, tuple(needs))
+
+    def _score(self, tasks: list[str]) -> Step:
+        targets = self.s.targets
+        assert targets is not None
+        scored = [task for task in tasks if (targets / task).is_dir()]
+        if not scored:
+            raise DataError(
+                f"no folder of targets for any of {', '.join(tasks)}",
+                where=targets,
+                next_step="targets lie in a folder a task, or leave out --targets",
+            )
+
+        def work() -> str:
+            report = score_folders(
+                Judge(self.s.judges, device=self.device),
+                self.s.out / PREDICTIONS,
+                targets,
+                scored,
+                self.s.ranking,
+                progress=lambda done, total: self.s.progress("score", done, total, {}),
+            )
+            write_score(report, self.s.out / SCORE_JSON, self.s.out / SCORE_CSV)
+            mark = f" ({marked(self.s.judges)})" if marked(self.s.judges) else ""
+            return f"overall {report.overall:.4f}{mark}; {self.s.out / SCORE_JSON}"
+
+        def made_of() -> dict[str, str]:
+            return {
+                **{f"predictions of {t}": _images(self.s.out / PREDICTIONS / t) for t in scored},
+                **{f"targets of {t}": _images(targets / t) for t in scored},
+                "rules": fingerprint([asdict(self.s.ranking), self.s.judges]),
+                "code": code_version("pixels.py", "score"),
+            }
+
+        def outputs() -> list[Path]:
+            return [self.s.out / SCORE_JSON, self.s.out / SCORE_CSV]
+
+        needs = tuple(f"{task}.translate" for task in scored)
+        return Step("score", self._record("score"), made_of, outputs, work, needs)
+
+    def _submit(self, tasks: list[str]) -> Step:
+        predictions, out = self.s.out / PREDICTIONS, self.s.out / ZIP
+        expected = {task: expected_images(self.book.spec(task)) for task in tasks}
+
+        def work() -> str:
+            readme = self._readme(tasks)
+            built = build(
+                predictions,
+                out,
+                readme,
+                expected,
+                overwrite=True,
+                progress=lambda done, total: self.s.progress("submit", done, total, {}),
+            )
+            report = check(out, expected, inputs=self.s.test)
+            if report.problems:
+                raise SubmissionError(
+                    "the zip does not keep the platform's rules:"
+                    + "".join(f"\n  - {p.path}: {p.what}; {p.cure}" for p in report.problems[:20]),
+                    where=out,
+                )
+            n_images = sum(built.images.values())
+            return f"{n_images} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
+
+        def made_of() -> dict[str, str]:
+            return {
+                **{f"predictions of {task}": _images(predictions / task) for task in tasks},
+                "readme": fingerprint([self.s.extra_data, self._description()]),
+                "code": code_version("pixels.py", "submission"),
+            }
+
+        needs = tuple(f"{task}.translate" for task in tasks)
+        return Step("submit", self._record("submit"), made_of, lambda: [out], work, needs)
+
+    def _readme(self, tasks: list[str]) -> ReadmeFields:
+        mean = translate.mean_seconds_per_image([self.s.out / PREDICTIONS / task for task in tasks])
+        cpu = self.device.type == "cpu"
+        return ReadmeFields(mean, cpu=cpu, extra_data=self.s.extra_data, description=self._description())
+
+    def _description(self) -> str:
+        words = [f"{t}: {' > '.join(self.book.graph(t).order)}" for t in self.s.tasks]
+        return f"pbvs, {'; '.join(sorted(words))}"
+
+    def _record(self, step: str) -> Path:
+        return self.s.out / "steps" / f"{step}.json"
+
+
+def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
+    height, width = size_px
+    return f"{spec.family}-{height}x{width}" if spec.family == "stack" else spec.family
+
+
+def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:
+    """Contents of a family's images; the hashes that prepare has taken spare reading them again."""
+    records = load_records(folder)
+    entries = [entry for entry in find_images(root).entries if entry.family == family]
+    hashes = [
+        [e.path.as_posix(), content_hash(root / e.path, records.get(e.path.as_posix()))[2]] for e in entries
+    ]
+    return fingerprint(hashes)
+
+
+def _images(folder: Path) -> str:
+    return translate.folder_fingerprint(pixels.list_images(folder)) if folder.is_dir() else "none"
+
+
+def find_inputs(test: Path, task: str) -> Path:
+    """The folder of a task's test inputs below `test`: `TASK/`, `TASK/input/`, `test/TASK/` or `val/TASK/input/`.
+
+    Raises:
+        UsageError: `test` does not exist.
+        DataError: none of these is there.
+    """
+    if not test.is_dir():
+        raise UsageError("the folder of test inputs does not exist", where=test)
+    places = [f"{task}/input", task, f"test/{task}", f"val/{task}/input"]
+    for place in places:
+        if (test / place).is_dir():
+            return test / place
+    there = ", ".join(sorted(p.name for p in test.iterdir())[:8]) or "nothing"
+    raise DataError(
+        f"no test inputs for {task}: there is {there}",
+        where=test,
+        next_step=f"name a folder that holds {task}/, or leave {task} out",
+    )
+
+
+def expected_images(spec: TaskSpec) -> Expected:
+    """Size and bands that a task's images must have in a submission."""
+    return Expected(size_px=spec.size_px, bands=BANDS[spec.target])
+
+
+def write_score(report: ScoreReport, to_json: Path | None, to_csv: Path | None) -> None:
+    """Writes a score as JSON and, a row an image, as CSV; either may be left out."""
+    if to_json is not None:
+        write_json(to_json, report.to_json())
+    if to_csv is not None:
+        rows = report.csv_rows()
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(to_csv, text.getvalue())
+
+
+def read_score(path: Path) -> dict[str, Any]:
+    """A score written by `write_score`."""
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told

@@ -1,0 +1,304 @@
+"""Trains the trainable nodes of a task: data, model and run folder put together for the loop."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric import Fabric
+
+import pbvs
+from pbvs.data.dataset import PairDataset
+from pbvs.data.index import PreparedData
+from pbvs.data.pairs import PairDraws
+from pbvs.errors import CheckpointError, DataError
+from pbvs.files import fingerprint, sha256_of_file, write_json
+from pbvs.losses.total import LossWeights
+from pbvs.models.adapt import adapt_discriminator, adapt_generator
+from pbvs.models.pix2pixhd import Discriminator, Generator, count_weights
+from pbvs.modules.pix2pixhd import Pix2PixHDParams
+from pbvs.score.judge import Judge
+from pbvs.score.weights import WeightsKind, judge_state, marked
+from pbvs.tasks.graph import TaskGraph
+from pbvs.tasks.runs import Runs
+from pbvs.tasks.spec import BANDS, Node, TaskSpec
+from pbvs.tasks.steps import code_version, differences
+from pbvs.training import checkpoint
+from pbvs.training.gan import Pix2PixHD, build
+from pbvs.training.loop import Job, Outcome, Report, Trainer
+from pbvs.training.validation import Validator
+
+RECORD = "run.json"
+_CODE = ("pixels.py", "models", "losses", "training", "data/pairs.py", "data/dataset.py", "data/index.py")
+
+Mode = Literal["auto", "resume", "fresh"]
+
+
+@dataclass(frozen=True)
+class NodeTraining:
+    """One node to train, and everything that decides its weights."""
+
+    spec: TaskSpec
+    node: Node
+    prepared: Path
+    runs: Runs
+    judges: WeightsKind
+
+    @property
+    def params(self) -> Pix2PixHDParams:
+        """The node's settings."""
+        assert isinstance(self.node.params, Pix2PixHDParams)
+        return self.node.params
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.runs.node_folder(self.spec.task, self.node.name)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """The size the network works at."""
+        return self.params.size_px or self.spec.size_px
+
+    @property
+    def bands(self) -> tuple[int, int]:
+        """Bands of source and target."""
+        return BANDS[self.spec.source], BANDS[self.spec.target]
+
+    def first_weights_file(self) -> Path | None:
+        """The weights file that training starts from; None for fresh weights."""
+        first = self.params.first_weights
+        return self.runs.weights_file(first.task, first.node or self.node.name) if first else None
+
+    def made_of(self) -> dict[str, str]:
+        """Everything that decides the weights, by fingerprint."""
+        first = self.first_weights_file()
+        if first is not None and not first.is_file():
+            assert self.params.first_weights is not None
+            other = self.params.first_weights.task
+            raise CheckpointError(
+                f"{self.spec.task} starts from {other}, which is not trained yet",
+                where=first,
+                next_step=f"train {other} first, or `pbvs run {self.spec.task} ...`, which does so",
+            )
+        settings = {**self.spec.resolved(), "nodes": None, "output": None, "node": self.params.model_dump()}
+        return {
+            "task settings": fingerprint(settings),
+            "training data": PreparedData.open(self.prepared).fingerprint,
+            "first weights": sha256_of_file(first) if first else "fresh",
+            "judges' weights": self.judges,
+            "code": code_version(*_CODE),
+        }
+
+    def outputs(self) -> list[Path]:
+        """The files that a finished training leaves."""
+        return [self.folder / checkpoint.BEST, self.folder / checkpoint.LAST]
+
+
+@dataclass(frozen=True)
+class NodeOutcome:
+    """How training a node ended, for people: `told` is one line."""
+
+    outcome: Outcome
+    told: str
+
+
+def train_node(
+    training: NodeTraining, fabric: Fabric, report: Report, *, mode: Mode = "auto", data_workers: int = 0
+) -> NodeOutcome:
+    """Trains one node to the end of its schedule, or goes on with a run that was stopped.
+
+    Args:
+        mode: `auto` goes on if the run in the folder is made of the same things, and otherwise starts
+            over, the old run being moved aside; `resume` goes on with changed settings too, as long as the
+            networks fit; `fresh` starts over always.
+
+    Raises:
+        CheckpointError, DataError, TrainingError, WeightsError: see the parts.
+    """
+    if fabric.is_global_zero:
+        _begin(training, mode)
+    fabric.barrier()
+    job, started_from = _job(training, fabric, data_workers)
+    outcome = Trainer(job, fabric, report).run()
+    score = "no held-out location" if outcome.best_score is None else f"best score {outcome.best_score:.4f}"
+    mark = f" ({marked(training.judges)})" if marked(training.judges) else ""
+    told = (
+        f"{outcome.images_seen} images in {outcome.seconds:.0f} s, {outcome.waiting_share:.0%} of it waiting "
+        f"for data; {score}{mark}; {started_from}; {training.folder}"
+    )
+    return NodeOutcome(outcome, told)
+
+
+def _begin(training: NodeTraining, mode: Mode) -> None:
+    """Leaves a run folder to go on in, or a new one with its record written."""
+    folder, record = training.folder, training.folder / RECORD
+    made_of = training.made_of()
+    if record.is_file():
+        before = json.loads(record.read_text(encoding="utf-8"))["made_of"]
+        same = not differences(before, made_of)
+        if mode != "fresh" and (same or mode == "resume"):
+            if not same:
+                write_json(record, _record(training, made_of))
+            return
+    elif mode == "resume":
+        raise CheckpointError("there is no run to resume", where=folder, next_step="leave out --resume")
+    if folder.exists() and any(folder.iterdir()):
+        _move_aside(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(record, _record(training, made_of))
+
+
+def _move_aside(folder: Path) -> None:
+    """Keeps the last run beside the new one, as `<node>.previous`; one older than that is taken away."""
+    previous = folder.with_name(f"{folder.name}.previous")
+    if previous.exists():
+        shutil.rmtree(previous)
+    folder.rename(previous)
+
+
+def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "made_of": made_of,
+        "task": training.spec.resolved(),
+        "node": training.node.name,
+        "size_px": list(training.size_px),
+        "bands": list(training.bands),
+        "prepared": training.prepared.name,
+        "weights": training.judges,
+        "marked": marked(training.judges),
+        "versions": {
+            "pbvs": pbvs.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job, str]:
+    params = training.params
+    train_draws = _draws(training, "train")
+    dataset = PairDataset(
+        train_draws,
+        size_px=training.size_px,
+        crop_px=params.training.crop_px,
+        flips=params.training.flips,
+        seed=params.training.seed,
+    )
+    model = build(
+        params.generator,
+        params.discriminator,
+        training.bands,
+        params.losses,
+        params.training.betas,
+        params.training.seed,
+        training.judges,
+    )
+    started_from = _load_first_weights(training, model)
+    header = {
+        "task": training.spec.task,
+        "node": training.node.name,
+        "size_px": list(training.size_px),
+        "bands": list(training.bands),
+        "params": params.model_dump(mode="json"),
+        "made_of": training.made_of(),
+        "weights": training.judges,
+        "marked": marked(training.judges),
+    }
+    job = Job(
+        training.folder,
+        header,
+        model,
+        params.training,
+        dataset,
+        len(train_draws),
+        _validator(training, fabric),
+        data_workers,
+    )
+    return job, started_from
+
+
+def _draws(training: NodeTraining, split: Literal["train", "heldout"]) -> PairDraws:
+    data = training.spec.data
+    return PairDraws(
+        PreparedData.open(training.prepared),
+        source=training.spec.source,
+        target=training.spec.target,
+        family=training.spec.family,
+        pairing=data.pairing,
+        draws_per_location=data.draws_per_location,
+        split=split,
+        heldout_fraction=data.heldout_fraction,
+        seed=training.params.training.seed,
+        min_overlap=data.min_overlap,
+    )
+
+
+def _validator(training: NodeTraining, fabric: Fabric) -> Validator | None:
+    """The validator, or None when nothing is held out or wanted; at least two images make an FID."""
+    wanted = training.spec.data.validate_images
+    if wanted < 2:
+        return None
+    try:
+        draws = _draws(training, "heldout")
+    except DataError:  # no location is held out: `best` is then the last, and the outcome says so
+        return None
+    if len(draws) < 2:
+        return None
+    dataset = PairDataset(draws, size_px=training.size_px, crop_px=None, flips=False, seed=0)
+    judge = Judge(training.judges, device=fabric.device)
+    return Validator(dataset, min(len(draws), wanted), judge, training.folder / "samples")
+
+
+def _load_first_weights(training: NodeTraining, model: Pix2PixHD) -> str:
+    """Lays another task's weights under a fresh model; says what was loaded, adapted and left fresh."""
+    generator = model.networks["G"]
+    assert isinstance(generator, Generator)
+    first = training.params.first_weights
+    if first is None:
+        return f"from fresh weights ({count_weights(generator) / 1e6:.1f} M in the generator)"
+    node = first.node or training.node.name
+    header, state = training.runs.load(first.task, node, "G")
+    told = f"from {first.task}: generator {adapt_generator(generator, state).summary()}"
+    discriminator = model.networks.get("D")
+    if isinstance(discriminator, Discriminator):
+        _, judged = training.runs.load(first.task, node, "D")
+        if judged:
+            adapted = adapt_discriminator(discriminator, judged, header["bands"][0], training.bands[0])
+            told += f"; discriminator {adapted.summary()}"
+    return told
+
+
+def grid_size_px(graph: TaskGraph) -> tuple[int, int]:
+    """The size to prepare a task's captures at: what its networks work at, or what it writes without any."""
+    sizes = [
+        n.params.size_px or graph.spec.size_px
+        for n in graph.trainable
+        if isinstance(n.params, Pix2PixHDParams)
+    ]
+    return max(sizes, default=graph.spec.size_px)
+
+
+def needed_judges(losses: LossWeights, validates: bool) -> set[str]:
+    """The judges' files that training with these losses asks for."""
+    names = {"vgg19"} if losses.vgg else set()
+    if losses.lpips or validates:
+        names.add("vgg16")
+    return names | ({"inception"} if validates else set())
+
+
+def check_judges(names: set[str], kind: WeightsKind) -> None:
+    """Fails before any work when official weights are not there.
+
+    Raises:
+        WeightsError: a file is missing or wrong; says what to do.
+    """
+    if kind == "official":
+        for name in sorted(names):
+            judge_state(name, kind)

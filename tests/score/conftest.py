@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pbvs.score.judge import Judge
+from pbvs.score.weights import write_standin
+
+
+@pytest.fixture(scope="session")
+def judge() -> Judge:
+    judge = Judge("standin", net="alex")  # AlexNet: a tenth of VGG's time
+    run, known = judge.inception.forward, dict[bytes, dict[int, torch.Tensor]]()
+
+    def remembered(unit: torch.Tensor) -> dict[int, torch.Tensor]:
+        """The tests score the same few images again and again; Inception's time is the same at any size."""
+        key = repr(unit.shape).encode() + unit.numpy().tobytes()
+        if key not in known:
+            known[key] = run(unit)
+        return known[key]
+
+    judge.inception.forward = remembered  # type: ignore[method-assign]
+    return judge
+
+
+@pytest.fixture(scope="session")
+def standin_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("torch_home")
+    write_standin(home, ["inception", "alexnet"])
+    return home
+
+
+@pytest.fixture
+def hub_with_standins(standin_home: Path) -> Iterator[Path]:
+    """The reference packages find stand-in files under the official names."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(standin_home / "hub"))
+    yield standin_home / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+@pytest.fixture
+def empty_hub(tmp_path: Path) -> Iterator[Path]:
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
