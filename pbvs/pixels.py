@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,12 +74,13 @@ def _read_png(path: Path) -> Stored:
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     # OpenCV refuses a torn PNG (its GDAL twin fills the missing rows with zeros and goes on).
-    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    image: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
     if image is None:
         raise _unreadable(path, "not a whole PNG")
-    if image.ndim == 2:
-        return image[:, :, None]
-    return np.ascontiguousarray(image[:, :, [2, 1, 0, 3][: image.shape[2]]])  # BGR(A) to RGB(A)
+    # OpenCV's order is BGR(A), ours RGB(A).
+    image = image[:, :, None] if image.ndim == 2 else image[:, :, [2, 1, 0, 3][: image.shape[2]]]
+    stored: Stored = np.ascontiguousarray(image)
+    return stored
 
 
 def _read_tiff(path: Path) -> Stored:

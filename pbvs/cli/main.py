@@ -6,9 +6,8 @@ Exit 0 done, 1 the data or the run is at fault, 2 the command was misused, 130 (
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 import pbvs
@@ -32,6 +31,10 @@ app.command("run")(run.run)
 app.add_typer(weights.app, name="weights")
 
 
+# Typer's error of all misuse has no public name of its own: BadParameter < UsageError < this.
+_MISUSE: Any = typer.BadParameter.__mro__[2]
+
+
 def _version(asked: bool) -> None:
     if asked:
         console.OUT.print(f"pbvs {pbvs.__version__}", highlight=False)
@@ -53,12 +56,12 @@ def main() -> NoReturn:
     except PbvsError as error:
         _tell(error)
         code = error.exit_code
-    except click.ClickException as error:
+    except _MISUSE as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort) as error:
         code = getattr(error, "exit_code", 130)
-        console.ERR.print(f"{error or 'interrupted'}; the same command goes on where it was", highlight=False)
+        console.say(f"{str(error) or 'interrupted'}; the same command goes on where it was")
     sys.exit(code if isinstance(code, int) else 0)
 
 

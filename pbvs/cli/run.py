@@ -155,7 +155,8 @@ def _show_beside_board(score: dict) -> None:
     ours = [score["tasks"][t]["score"] if t in score["tasks"] else "-" for t in TASKS]
     rows = [("this run" + (" *" if marked else ""), score["overall"], *ours)]
     rows += [(row.team, row.combined, *(row.scores[t] for t in TASKS)) for row in PUBLISHED[score["rules"]]]
-    title = f"rules {score['rules']}, FID@{score['fid_layer']}, lower is better; below this run the published board"
+    judged = f"rules {score['rules']}, FID@{score['fid_layer']}"
+    title = f"{judged}, lower is better; below this run the published board"
     console.table(title, ("", "combined", *TASKS), rows)
     if marked:
         console.result(f"* {marked}: not to be ranked among the rows below it")

@@ -42,7 +42,7 @@ def score(
     from pbvs.training.fabric import make_fabric
 
     ranking = Ranking(rules.value, fid_layer)
-    judge = Judge(weights.value, device=make_fabric(device.value, 1, 1, "32-true").device)
+    judge = Judge(weights.value, device=make_fabric(device.value).device)
     with console.progress("score") as advance:
         if task is None:
             report = score_folders(judge, pred, target, None, ranking, progress=advance)

@@ -39,10 +39,9 @@ def show(
     json: JsonFlag = False,
 ) -> None:
     """One task: its nodes, both kinds of edge, and every setting."""
-    from pbvs.tasks.book import TaskBook
-    from pbvs.tasks.spec import parse_override
+    from pbvs.tasks.book import book_with
 
-    graph = TaskBook(tasks, {task: dict(parse_override(text) for text in set_ or [])}).graph(task)
+    graph = book_with(tasks, task, set_).graph(task)
     if json:
         console.result_json(graph.described())
         return

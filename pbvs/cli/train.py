@@ -49,12 +49,11 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Trains every network of TASK; the same command goes on with a run that was stopped."""
-    from pbvs.tasks.book import TaskBook
+    from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import Runs
-    from pbvs.tasks.spec import parse_override
     from pbvs.tasks.train import NodeTraining, check_judges, needed_judges
 
-    graph = TaskBook(tasks, {task: dict(parse_override(text) for text in set_ or [])}).graph(task)
+    graph = book_with(tasks, task, set_).graph(task)
     if not graph.trainable:
         raise UsageError(
             f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"

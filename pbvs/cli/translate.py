@@ -39,16 +39,15 @@ def translate(
     json: JsonFlag = False,
 ) -> None:
     """Translates every image: as many out as in, at exactly the task's size, lossless."""
-    from pbvs.tasks.book import TaskBook
+    from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import runs_with
-    from pbvs.tasks.spec import parse_override
     from pbvs.tasks.translate import Translator, translate_folder
     from pbvs.training.fabric import make_fabric
 
-    book = TaskBook(tasks, {task: dict(parse_override(text) for text in set_ or [])})
+    book = book_with(tasks, task, set_)
     graph = book.graph(task)
     found = runs_with(book, task, runs, checkpoint)
-    fabric = make_fabric(device.value, 1, 1, "32-true")
+    fabric = make_fabric(device.value)
     translator = Translator(book, task, found, fabric.device, graph.part(start, end))
     with console.progress(f"{task}.translate") as advance:
         done = translate_folder(translator, inputs, out, overwrite=overwrite, progress=advance)

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 NormName = Literal["instance", "batch"]
 
 
+def _contiguous(gradient: Tensor) -> Tensor:
+    return gradient.contiguous()
+
+
 class InstanceNorm(nn.InstanceNorm2d):
     """Instance norm without weights, as pix2pixHD has it, on `N,C,H,W` floats.
 
@@ -21,7 +25,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         """Normalises each channel of each image; same shape."""
         y: Tensor = super().forward(x)
         if y.requires_grad:
-            y.register_hook(torch.Tensor.contiguous)
+            y.register_hook(_contiguous)  # type: ignore[no-untyped-call]
         return y
 
 

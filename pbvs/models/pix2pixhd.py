@@ -97,7 +97,7 @@ class Generator(nn.Module):
         self.add_module(f"model{n}_1", nn.Sequential(*down))
         self.add_module(f"model{n}_2", nn.Sequential(*up))
 
-    def ends(self) -> tuple[list[nn.Conv2d], nn.Conv2d]:
+    def ends(self) -> tuple[list[nn.Module], nn.Module]:
         """The convolutions that read the source's bands, and the one that writes the target's."""
         first = [self.model[1]] + [getattr(self, f"model{n}_1")[1] for n in range(1, self.enhancers + 1)]
         body = getattr(self, f"model{self.enhancers}_2") if self.enhancers else self.model

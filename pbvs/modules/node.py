@@ -23,7 +23,9 @@ class Params(BaseModel):
 class Surroundings(Protocol):
     """What a node may ask for when it is made ready to run."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device:
+        """Where the node's network runs."""
 
     def trained(self, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """Header and weights of this node's trained network (`G`)."""

@@ -1,7 +1,7 @@
 """The judge: both feature networks, and the scores of pairs, folders and folders of tasks.
 
 Images go through one at a time, so the score does not depend on a batch size and memory on the number of
-images only by their features (50 kB a pair). Peak at 1024 px: see the benchmarks.
+images only by their features (25 kB a pair). A pair of 1024 px takes 1 GB at its peak beside the networks.
 """
 
 from __future__ import annotations

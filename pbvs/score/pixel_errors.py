@@ -36,7 +36,7 @@ def l2(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     The gradient of the root is infinite at 0; at equal images it is taken as 0, the value stays exact.
     """
     mean_square = _mean(_difference(pred, target, mask).square(), mask)
-    differs = mean_square > 0
+    differs = mean_square != 0  # true of NaN, which must stay NaN
     # The inner `where` keeps the infinite gradient out of the graph; multiplying it by 0 would give NaN.
     root = torch.where(differs, mean_square, torch.ones_like(mean_square)).sqrt()
     return torch.where(differs, root, torch.zeros_like(root))

@@ -131,10 +131,8 @@ class TaskBook:
                 other = self.spec(edge.from_task)
                 trainable = [n.name for n in other.nodes.values() if n.trainable]
                 if edge.from_node not in trainable:
-                    problems.add(
-                        key.replace(".task", ".node"),
-                        f"{edge.from_task} trains no node {edge.from_node!r}; {nearest(edge.from_node, trainable)}",
-                    )
+                    words = f"{edge.from_task} trains no node {edge.from_node!r}"
+                    problems.add(key.replace(".task", ".node"), f"{words}; {nearest(edge.from_node, trainable)}")
 
     def _refuse_circles(self, name: str) -> None:
         sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
@@ -175,3 +173,13 @@ def split_overrides(texts: Iterable[str], names: Iterable[str]) -> dict[str, dic
             )
         by_task.setdefault(task, {})[rest] = value
     return by_task
+
+
+def book_with(folder: Path | None, task: str, texts: Iterable[str] | None) -> TaskBook:
+    """The book for a command over one task, with that command's `KEY=VALUE` words laid over it.
+
+    Raises:
+        UsageError: a word is no KEY=VALUE.
+    """
+    overrides = dict(parse_override(text) for text in texts or ())
+    return TaskBook(folder, {task: overrides} if overrides else None)

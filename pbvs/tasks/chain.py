@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
-
 from pbvs import pixels
 from pbvs.data.index import INDEX_NAME
 from pbvs.data.layouts import find_images
@@ -29,6 +27,7 @@ from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import BANDS, TaskSpec
 from pbvs.tasks.steps import Step, code_version
 from pbvs.tasks.train import NodeTraining, check_judges, needed_judges, train_node
+from pbvs.training.fabric import make_fabric
 
 PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
 
@@ -95,7 +94,7 @@ class _Chain:
         self.all_tasks = self.book.in_order(settings.tasks)
         self.trained = [t for t in self.all_tasks if self.book.graph(t).trainable]
         self.runs = Runs(settings.runs)
-        self.device = Fabric(accelerator=settings.accelerator, devices=1).device
+        self.device = make_fabric(settings.accelerator).device
 
     def steps(self) -> list[Step]:
         self._check_judges()
@@ -184,7 +183,7 @@ class _Chain:
         def work() -> str:
             told = []
             for training in trainings:
-                fabric = Fabric(accelerator=self.s.accelerator, devices=1, precision=self.s.precision)
+                fabric = make_fabric(self.s.accelerator, precision=self.s.precision)
 
                 def report(done: int, total: int, terms: Mapping[str, float]) -> None:
                     self.s.progress(f"{task}.train", done, total, terms)
@@ -346,7 +345,7 @@ def _images(folder: Path) -> str:
 
 
 def find_inputs(test: Path, task: str) -> Path:
-    """The folder of a task's test inputs below `test`: `TASK/`, `TASK/input/`, `test/TASK/` or `val/TASK/input/`.
+    """The folder of a task's test inputs below `test`: `TASK/`, `test/TASK/`, or either with `input/`.
 
     Raises:
         UsageError: `test` does not exist.
@@ -354,7 +353,7 @@ def find_inputs(test: Path, task: str) -> Path:
     """
     if not test.is_dir():
         raise UsageError("the folder of test inputs does not exist", where=test)
-    places = [f"{task}/input", task, f"test/{task}", f"val/{task}/input"]
+    places = [f"{task}/input", task, f"test/{task}/input", f"test/{task}", f"val/{task}/input"]
     for place in places:
         if (test / place).is_dir():
             return test / place

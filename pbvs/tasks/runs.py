@@ -57,7 +57,7 @@ class Runs:
         header, state = checkpoint.load_weights(path, network)
         if (header["task"], header["node"]) != (task, node):
             raise CheckpointError(
-                f"the checkpoint belongs to {header['task']} (node {header['node']}), not to {task} (node {node})",
+                f"the checkpoint belongs to {header['task']}.{header['node']}, not to {task}.{node}",
                 where=path,
                 next_step=f"give a checkpoint of {task}",
             )

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pbvs.data.layouts import Family, Modality
 from pbvs.errors import TaskError, UsageError, nearest
 from pbvs.modules.node import Params
 from pbvs.modules.pix2pixhd import SizePx
 from pbvs.modules.registry import NODE_KINDS
 
-Modality = Literal["sar", "eo", "rgb", "ir"]
 BANDS: dict[str, int] = {"sar": 1, "eo": 1, "rgb": 3, "ir": 1}
 
 
@@ -83,7 +83,7 @@ class TaskSpec:
     file: Path
 
     @property
-    def family(self) -> str:
+    def family(self) -> Family:
         """The data family its training pairs come from: EO exists only in the EO/SAR tiles."""
         return "eo_sar" if "eo" in (self.source, self.target) else "stack"
 

@@ -16,14 +16,14 @@ import pbvs
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
 from pbvs.data.pairs import PairDraws
-from pbvs.errors import CheckpointError, DataError
+from pbvs.errors import CheckpointError, DataError, WeightsError
 from pbvs.files import fingerprint, sha256_of_file, write_json
 from pbvs.losses.total import LossWeights
 from pbvs.models.adapt import adapt_discriminator, adapt_generator
 from pbvs.models.pix2pixhd import Discriminator, Generator, count_weights
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.score.judge import Judge
-from pbvs.score.weights import WeightsKind, judge_state, marked
+from pbvs.score.weights import JUDGE_FILES, WeightsKind, marked, status
 from pbvs.tasks.graph import TaskGraph
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import BANDS, Node, TaskSpec
@@ -299,6 +299,13 @@ def check_judges(names: set[str], kind: WeightsKind) -> None:
     Raises:
         WeightsError: a file is missing or wrong; says what to do.
     """
-    if kind == "official":
-        for name in sorted(names):
-            judge_state(name, kind)
+    bad = [row for row in status(sorted(names)) if row.state != "ok"] if kind == "official" and names else []
+    if bad:
+        raise WeightsError(
+            "official weights are not there: "
+            + ", ".join(f"{row.file.name} ({JUDGE_FILES[row.name].used_for}; {row.state})" for row in bad),
+            where=bad[0].file.parent,
+            next_step=f"`pbvs weights fetch {' '.join(row.name for row in bad)}`; without network, "
+            "`pbvs weights pack` on a machine that has them and `pbvs weights unpack` here; or "
+            "`--weights standin`, whose numbers are not comparable",
+        )

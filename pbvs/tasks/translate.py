@@ -181,7 +181,7 @@ def read_source(path: Path, translator: Translator) -> NDArray[np.uint8]:
     image = pixels.read_image(path)
     if image.shape[2] != translator.bands_in:
         raise ImageError(
-            f"the image has {image.shape[2]} band(s), {translator.graph.spec.task} takes {translator.bands_in}",
+            f"the image has {image.shape[2]} band(s), not the {translator.bands_in} that the task takes",
             where=path,
             next_step="check that the inputs are those of this task",
         )

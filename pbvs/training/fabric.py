@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import Literal, cast
 
 import torch
 from lightning.fabric import Fabric
 
 from pbvs.errors import UsageError
 
+Precision = Literal["32-true", "bf16-mixed"]
 
-def make_fabric(accelerator: str, devices: int | None, nodes: int, precision: str) -> Fabric:
+
+def make_fabric(
+    accelerator: str, devices: int | None = 1, nodes: int = 1, precision: str = "32-true"
+) -> Fabric:
     """A launched Fabric.
 
     Args:
@@ -32,7 +37,7 @@ def make_fabric(accelerator: str, devices: int | None, nodes: int, precision: st
         devices=devices,
         num_nodes=nodes,
         strategy="ddp" if several else "auto",
-        precision=precision,  # type: ignore[arg-type]
+        precision=cast(Precision, precision),
     )
     fabric.launch()
     return fabric

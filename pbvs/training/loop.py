@@ -251,5 +251,5 @@ def _not_finite(terms: Mapping[str, Tensor], batch: Batch, folder: Path) -> Trai
     return TrainingError(
         f"the loss is not finite: {wrong or 'the sum of the terms'}",
         where=f"images {', '.join(batch.names)}",
-        next_step=f"the last good checkpoint stays in {folder}; lower the learning rate, or look at these images",
+        next_step=f"the last good checkpoint stays in {folder}; look at these images, or lower the rate",
     )

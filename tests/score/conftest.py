@@ -10,6 +10,15 @@ from pbvs.score.judge import Judge
 from pbvs.score.weights import write_standin
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images: more threads wait for each other, and badly so where test workers share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def judge() -> Judge:
     judge = Judge("standin", net="alex")  # AlexNet: a tenth of VGG's time

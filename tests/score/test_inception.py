@@ -64,7 +64,8 @@ def test_one_band_is_three_equal_ones(features: InceptionFeatures) -> None:
     gray = torch.rand(1, 1, 20, 30, generator=torch.Generator().manual_seed(8))
     one, three = features(gray), features(gray.repeat(1, 3, 1, 1))
     for layer in FID_LAYERS:
-        assert torch.equal(one[layer], three[layer])
+        # Not bit for bit: resizing one band and three takes other kernels.
+        torch.testing.assert_close(one[layer], three[layer], rtol=0, atol=2e-6)
 
 
 def test_standin_activations_keep_their_scale(features: InceptionFeatures) -> None:

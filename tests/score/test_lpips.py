@@ -79,8 +79,8 @@ def test_equal_images_are_exactly_zero(vgg: PerceptualDistance) -> None:
 def test_the_gradient_of_a_vector_of_length_zero_is_finite_where_the_packages_is_not() -> None:
     for features in (torch.zeros(1, 8, 2, 2), torch.full((1, 8, 2, 2), 1e-30)):
         theirs, ours = (features.clone().requires_grad_() for _ in range(2))
-        (lpips.normalize_tensor(theirs) - 0.5).square().sum().backward()
-        (unit_vectors(ours) - 0.5).square().sum().backward()
+        torch.autograd.backward((lpips.normalize_tensor(theirs) - 0.5).square().sum())
+        torch.autograd.backward((unit_vectors(ours) - 0.5).square().sum())
         assert theirs.grad is not None and not torch.isfinite(theirs.grad).all()
         assert ours.grad is not None and torch.isfinite(ours.grad).all()
 
@@ -101,7 +101,7 @@ def test_gradients_are_finite_on_flat_and_equal_images(alex: PerceptualDistance,
         for target in (flat, half):
             x = flat.clone().requires_grad_()
             value = alex(x, target)
-            value.sum().backward()
+            torch.autograd.backward(value.sum())
             assert x.grad is not None and torch.isfinite(x.grad).all()
             assert (value.item() == 0.0) == (target is flat)
 
@@ -109,10 +109,10 @@ def test_gradients_are_finite_on_flat_and_equal_images(alex: PerceptualDistance,
 def test_gradients_are_those_of_float64(vgg: PerceptualDistance) -> None:
     x, y = _pair(side=32)
     a = x.clone().requires_grad_()
-    vgg(a, y).sum().backward()
+    torch.autograd.backward(vgg(a, y).sum())
     whole = PerceptualDistance("standin", "vgg").double()
     b = x.double().requires_grad_()
-    whole(b, y.double()).sum().backward()
+    torch.autograd.backward(whole(b, y.double()).sum())
     assert a.grad is not None and b.grad is not None
     assert float((a.grad - b.grad).norm() / b.grad.norm()) < 1e-3
 

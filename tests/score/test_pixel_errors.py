@@ -40,7 +40,7 @@ def test_a_mask_counts_only_what_is_true_even_beside_nan() -> None:
 def test_nothing_to_compare_is_zero_with_zero_gradient(error: Callable[..., torch.Tensor]) -> None:
     a = torch.rand(2, 1, 4, 4, requires_grad=True)
     value = error(a, torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4, dtype=torch.bool))
-    value.sum().backward()
+    torch.autograd.backward(value.sum())
     assert value.tolist() == [0.0, 0.0]
     assert a.grad is not None and a.grad.abs().max() == 0
 
@@ -50,7 +50,7 @@ def test_l2_of_equal_images_is_exactly_zero_with_a_finite_gradient() -> None:
     target = a.detach().clone()
     target[1] += 0.25
     value = l2(a, target)
-    value.sum().backward()
+    torch.autograd.backward(value.sum())
     assert value[0] == 0.0
     assert value[1].item() == pytest.approx(0.25, abs=1e-6)
     assert a.grad is not None and torch.isfinite(a.grad).all()

@@ -1,0 +1,68 @@
+# Thin over the command line; `make help` lists what there is.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PBVS   := $(BIN)/pbvs
+
+# Where the archives and the test inputs lie, and what a run is given besides.
+DATA  ?= archives
+TEST  ?= $(DATA)/test
+RUNS  ?= runs
+OUT   ?= submissions/latest
+ARGS  ?=
+TASK  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format bench score submission train-task clean-demo
+.DELETE_ON_ERROR:
+
+help: ## What can be made
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo '  settings: DATA=archives TEST=$$DATA/test RUNS=runs OUT=submissions/latest ARGS="--weights standin ..."'
+
+install: $(VENV)/installed ## .venv with pbvs and everything it needs, at the tested versions
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+demo: install demo/archives/made ## Made scenes to a checked zip, in a few minutes, without a GPU
+	$(PBVS) run --tasks tasks/demo --data demo/archives --test demo/archives/test --runs demo/runs \
+	  --out submissions/demo --weights standin $(ARGS)
+
+demo/archives/made: | $(VENV)/installed
+	$(PBVS) data synth demo/archives --locations 12 --tiles 32 --test-images 4 --overwrite
+	touch $@
+
+clean-demo: ## Take away what the demo made
+	rm -rf demo submissions/demo
+
+train-task: install ## Train one task and what it starts from: TASK=sar2rgb DATA=...
+	@test -n "$(TASK)" || { echo 'name the task: make train-task TASK=sar2rgb DATA=...'; exit 2; }
+	$(PBVS) run $(TASK) --data $(DATA) --runs $(RUNS) --to $(TASK).train $(ARGS)
+
+train-%: ## train-sar2eo, train-sar2rgb: the same, by name
+	@$(MAKE) --no-print-directory train-task TASK=$*
+
+score: install ## Translate the test inputs and score them: DATA=... TEST=...
+	$(PBVS) run $(TASK) --data $(DATA) --test $(TEST) --runs $(RUNS) --out $(OUT) --to score $(ARGS)
+
+submission: install ## Everything up to the checked zip: DATA=... TEST=...
+	$(PBVS) run $(TASK) --data $(DATA) --test $(TEST) --runs $(RUNS) --out $(OUT) --to submit $(ARGS)
+
+test: install ## The tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: install ## Lint, format, types, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: install ## Bring the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## The whole chain on real images, beside trivial answers: REAL=folder of real images
+	$(BIN)/python benchmarks/real_chain.py $(REAL)
