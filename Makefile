@@ -52,7 +52,7 @@ submission: install ## Everything up to the checked zip: DATA=... TEST=...
 	$(PBVS) run $(TASK) --data $(DATA) --test $(TEST) --runs $(RUNS) --out $(OUT) --to submit $(ARGS)
 
 test: install ## The tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install ## Lint, format, types, import rule
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from pbvs.cli.options import JsonFlag, OverwriteFlag, TasksFolderOption
 
 app = typer.Typer(help="The archives: look, prepare, or make some.", no_args_is_help=True)
 
-_PROBLEMS_SHOWN = 20
+_PROBLEMS_SHOWN = 4
 
 
 class Infrared(StrEnum):
@@ -48,7 +49,7 @@ def scan(
     console.table(f"{len(found.images)} images in {root}", list(summary.columns), summary.values.tolist())
     pairs = found.pairable()
     console.table("locations that give pairs", list(pairs.columns), pairs.values.tolist())
-    _show_problems(found.problems.itertuples(index=False))
+    _show_problems(found.problems.itertuples(index=False, name=None))
 
 
 @app.command()
@@ -141,9 +142,14 @@ def synth(
         console.result(f"  {path}: {words}")
 
 
-def _show_problems(problems) -> None:  # type: ignore[no-untyped-def]
-    listed = list(problems)
-    for path, kind, what in listed[:_PROBLEMS_SHOWN]:
-        console.result(f"problem: {path}: {kind}: {what}")
-    if len(listed) > _PROBLEMS_SHOWN:
-        console.result(f"... and {len(listed) - _PROBLEMS_SHOWN} more problems")
+def _show_problems(problems: Iterable[tuple[str, str, str]]) -> None:
+    """Problems by kind, the first few of each; --json and problems.csv have all of them."""
+    by_kind: dict[str, list[tuple[str, str]]] = {}
+    for path, kind, what in problems:
+        by_kind.setdefault(kind, []).append((path, what))
+    for kind, found in sorted(by_kind.items()):
+        console.result(f"{len(found)} x {kind}")
+        for path, what in found[:_PROBLEMS_SHOWN]:
+            console.result(f"  {path}: {what}")
+        if len(found) > _PROBLEMS_SHOWN:
+            console.result(f"  ... and {len(found) - _PROBLEMS_SHOWN} more")

@@ -11,7 +11,7 @@ from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, TasksFolderOption
 
 if TYPE_CHECKING:
-    from pbvs.submission import Expected
+    from pbvs.submission import CheckReport, Expected
 
 app = typer.Typer(help="The zip for the leaderboard.", no_args_is_help=True)
 
@@ -86,7 +86,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _tell(zip_path: Path, report) -> None:  # type: ignore[no-untyped-def]
+def _tell(zip_path: Path, report: CheckReport) -> None:
     for problem in report.problems:
         console.result(f"{problem.path}: {problem.what}\n  cure: {problem.cure}")
     for note in report.notes:
@@ -97,8 +97,7 @@ def _tell(zip_path: Path, report) -> None:  # type: ignore[no-untyped-def]
 
 
 def _expected(tasks: Path | None, overrides: list[str] | None) -> dict[str, Expected]:
-    from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook, split_overrides
+    from pbvs.tasks.book import TaskBook, split_overrides
     from pbvs.tasks.chain import expected_images
 
-    book = TaskBook(tasks, split_overrides(overrides or [], TaskBook(tasks).names))
-    return {task: expected_images(book.spec(task)) for task in CHALLENGE_TASKS if task in book.names}
+    return expected_images(TaskBook(tasks, split_overrides(overrides or [], TaskBook(tasks).names)))

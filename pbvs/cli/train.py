@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,11 @@ from pbvs.cli.options import (
     WeightsOption,
 )
 from pbvs.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from pbvs.tasks.train import Mode, NodeTraining
 
 
 def train(
@@ -52,6 +57,7 @@ def train(
     from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import Runs
     from pbvs.tasks.train import NodeTraining, check_judges, needed_judges
+    from pbvs.training.fabric import make_fabric
 
     graph = book_with(tasks, task, set_).graph(task)
     if not graph.trainable:
@@ -74,16 +80,15 @@ def train(
         check_judges(
             needed_judges(training.params.losses, training.spec.data.validate_images > 1), weights.value
         )
-    mode = "auto" if resume is None else ("resume" if resume else "fresh")
-    for training in trainings:
-        _train(training, mode, device, devices, nodes, precision, data_workers, json)
-
-
-def _train(training, mode, device, devices, nodes, precision, data_workers, json) -> None:  # type: ignore[no-untyped-def]
-    from pbvs.tasks.train import train_node
-    from pbvs.training.fabric import make_fabric
-
+    mode: Mode = "auto" if resume is None else ("resume" if resume else "fresh")
     fabric = make_fabric(device.value, devices, nodes, precision.value)
+    for training in trainings:
+        _train(training, mode, fabric, data_workers, json)
+
+
+def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int, json: bool) -> None:
+    from pbvs.tasks.train import train_node
+
     with console.progress(f"{training.spec.task}.{training.node.name}") as advance:
 
         def report(done: int, total: int, terms: Mapping[str, float]) -> None:
@@ -105,7 +110,7 @@ def _train(training, mode, device, devices, nodes, precision, data_workers, json
         console.result(told.told)
 
 
-def _plan(trainings, json: bool) -> None:  # type: ignore[no-untyped-def]
+def _plan(trainings: list[NodeTraining], json: bool) -> None:
     plans = [
         {"folder": str(t.folder), "data": str(t.prepared), "size_px": list(t.size_px), "made_of": t.made_of()}
         for t in trainings

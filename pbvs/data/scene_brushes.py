@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Layer = NDArray[np.float32]
+Layer = NDArray[Any]  # floating point, float32 once it lies on the canvas
 Cover = NDArray[np.bool_]
 Window = tuple[slice, slice]
 Colour = tuple[float, float, float]
@@ -93,6 +94,12 @@ class Box:
         half_u, half_v = self.length_m / 2 - inset_m, self.width_m / 2 - inset_m
         return (np.abs(self.u) <= half_u) & (np.abs(self.v) <= half_v)
 
+    def beyond(self) -> Layer:
+        """Metres from the rectangle, 0 within it."""
+        du = np.clip(np.abs(self.u) - self.length_m / 2, 0.0, None)
+        dv = np.clip(np.abs(self.v) - self.width_m / 2, 0.0, None)
+        return np.hypot(du, dv).astype(np.float32)
+
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cell_px: float, octaves: int = 4) -> Layer:
     """Fractal noise of mean 0 and standard deviation 1, `H,W`; `cell_px` is the size of its largest forms."""
@@ -169,6 +176,23 @@ class Canvas:
         """Brightens or darkens what is there already."""
         self.albedo[window][cover] *= np.broadcast_to(factor, cover.shape)[cover][:, None]
 
+    @property
+    def middle(self) -> Points:
+        """The place in the middle, `2`."""
+        return np.array([self.size_m[1] / 2, self.size_m[0] / 2])
+
+    def turned(self, u: float, v: float, angle: float) -> tuple[float, float]:
+        """The place (u, v) of a frame about the middle that is turned by `angle`."""
+        cos, sin = math.cos(angle), math.sin(angle)
+        middle = self.middle
+        return float(middle[0] + u * cos - v * sin), float(middle[1] + u * sin + v * cos)
+
+    def across(self, angle: float, offset_m: float, sway_m: float) -> Points:
+        """A line `n,2` right across the canvas at `angle`, `offset_m` beside its middle; it sways by `sway_m`."""
+        reach = 0.75 * max(self.size_m)
+        start, end = (np.array(self.turned(u, offset_m, angle)) for u in (-reach, reach))
+        return wavy_line(self.rng, start, end, sway_m)
+
     def around(self, x: float, y: float, radius_m: float) -> Window | None:
         """The window that holds a disc; None when the disc lies off the canvas."""
         scale = self.px_per_m
@@ -179,12 +203,17 @@ class Canvas:
             return None
         return slice(top, bottom), slice(left, right)
 
-    def box(self, x: float, y: float, length_m: float, width_m: float, angle: float) -> Box | None:
-        """A turned rectangle about (x, y), its length along `angle`; None when it lies off the canvas."""
+    def box(
+        self, x: float, y: float, length_m: float, width_m: float, angle: float, margin_m: float = 0.0
+    ) -> Box | None:
+        """A turned rectangle about (x, y), its length along `angle`; None when it lies off the canvas.
+
+        The window is `margin_m` wider on every side than the rectangle.
+        """
         cos, sin = math.cos(angle), math.sin(angle)
         half_x = (abs(length_m * cos) + abs(width_m * sin)) / 2
         half_y = (abs(length_m * sin) + abs(width_m * cos)) / 2
-        wide = self.around(x, y, max(half_x, half_y))
+        wide = self.around(x, y, max(half_x, half_y) + margin_m)
         if wide is None:
             return None
         dx, dy = self.x[wide] - np.float32(x), self.y[wide] - np.float32(y)
@@ -227,7 +256,7 @@ class Canvas:
         return float(layer[row, column]) if inside else 0.0
 
 
-def wavy_line(rng: np.random.Generator, start: Colour | Points, end: Points, sway_m: float) -> Points:
+def wavy_line(rng: np.random.Generator, start: Points, end: Points, sway_m: float) -> Points:
     """A smooth line from `start` to `end`, each (x, y) in metres, that sways by about `sway_m`; `64,2`."""
     a, b = np.asarray(start, np.float64)[:2], np.asarray(end, np.float64)[:2]
     t = np.linspace(0.0, 1.0, 64)[:, None]
@@ -238,12 +267,3 @@ def wavy_line(rng: np.random.Generator, start: Colour | Points, end: Points, swa
         for waves in (1, 2, 3)
     )
     return a + t * along + sway * across
-
-
-def crossing(rng: np.random.Generator, size_m: tuple[float, float], angle: float, offset_m: float) -> Points:
-    """Start and end (`2,2`) of a line right across the canvas, at `angle`, `offset_m` from its centre."""
-    centre = np.array([size_m[1] / 2, size_m[0] / 2])
-    along, across = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
-    reach = 0.75 * max(size_m)
-    middle = centre + offset_m * across
-    return np.stack([middle - reach * along, middle + reach * along])

@@ -10,11 +10,12 @@ from pathlib import Path
 from pbvs.errors import UsageError
 from pbvs.submission import rules
 from pbvs.submission.entries import open_zip, read_entry
-from pbvs.submission.image_facts import MOST_IMAGE_BYTES, judge
+from pbvs.submission.image_facts import judge
 from pbvs.submission.inputs import compare
 from pbvs.submission.names import Layout, Placed, lay_out
 from pbvs.submission.readme import LABELS, faults
 from pbvs.submission.rules import CheckReport, Expected, Problem
+from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES
 
 MOST_README_BYTES = 64_000
 MOST_TOTAL_BYTES = 8_000_000_000

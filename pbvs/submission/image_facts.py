@@ -22,9 +22,7 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from pbvs.pixels import PNG_SUFFIXES
 from pbvs.submission.rules import KIND_CONSTANT, Expected, Problem, told_px
-
-MOST_IMAGE_BYTES = 64_000_000
-"""No image of the challenge is near this size, packed or unpacked; larger ones are not unpacked."""
+from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES, NotAnImage, guard_tiff
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -46,10 +44,6 @@ class Facts:
     def n_bytes(self) -> int:
         """The size of the decoded pixels."""
         return self.size_px[0] * self.size_px[1] * self.bands * max(1, -(-self.bits // 8))
-
-
-class NotAnImage(Exception):
-    """The bytes cannot be decoded; the text says why. It never leaves this part of the package."""
 
 
 def judge(path: str, data: bytes, expected: Expected) -> tuple[list[Problem], int]:
@@ -157,8 +151,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _from_tiff(data: bytes) -> tuple[Facts, NDArray | None]:
-    if not data:
-        raise NotAnImage("the file is empty")
+    guard_tiff(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -132,7 +132,9 @@ class TaskBook:
                 trainable = [n.name for n in other.nodes.values() if n.trainable]
                 if edge.from_node not in trainable:
                     words = f"{edge.from_task} trains no node {edge.from_node!r}"
-                    problems.add(key.replace(".task", ".node"), f"{words}; {nearest(edge.from_node, trainable)}")
+                    problems.add(
+                        key.replace(".task", ".node"), f"{words}; {nearest(edge.from_node, trainable)}"
+                    )
 
     def _refuse_circles(self, name: str) -> None:
         sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()

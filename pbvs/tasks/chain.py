@@ -22,13 +22,18 @@ from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
 from pbvs.submission import Expected, ReadmeFields, build, check
 from pbvs.tasks import translate
-from pbvs.tasks.book import TaskBook
+from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import BANDS, TaskSpec
 from pbvs.tasks.steps import Step, code_version
 from pbvs.tasks.train import NodeTraining, check_judges, needed_judges, train_node
 from pbvs.training.fabric import make_fabric
 
+# The files of pbvs.data that decide what prepare makes.
+PREPARE_CODE = tuple(
+    f"data/{name}.py"
+    for name in ("layouts", "plan", "prepare", "rasters", "records", "scan", "stretch", "warp")
+)
 PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
 
 # (step, done, total, further words): the way every step tells how far it is.
@@ -163,7 +168,7 @@ class _Chain:
             return {
                 "archives": _archives_fingerprint(root, folder, specs[0].family),
                 "settings": fingerprint(settings),
-                "code": code_version("pixels.py", "data"),
+                "code": code_version("pixels.py", *PREPARE_CODE),
             }
 
         def outputs() -> list[Path]:
@@ -280,7 +285,7 @@ class _Chain:
 
     def _submit(self, tasks: list[str]) -> Step:
         predictions, out = self.s.out / PREDICTIONS, self.s.out / ZIP
-        expected = {task: expected_images(self.book.spec(task)) for task in tasks}
+        expected = expected_images(self.book)
 
         def work() -> str:
             readme = self._readme(tasks)
@@ -304,7 +309,7 @@ class _Chain:
 
         def made_of() -> dict[str, str]:
             return {
-                **{f"predictions of {task}": _images(predictions / task) for task in tasks},
+                **{f"predictions of {task}": _images(predictions / task) for task in expected},
                 "readme": fingerprint([self.s.extra_data, self._description()]),
                 "code": code_version("pixels.py", "submission"),
             }
@@ -365,9 +370,10 @@ def find_inputs(test: Path, task: str) -> Path:
     )
 
 
-def expected_images(spec: TaskSpec) -> Expected:
-    """Size and bands that a task's images must have in a submission."""
-    return Expected(size_px=spec.size_px, bands=BANDS[spec.target])
+def expected_images(book: TaskBook) -> dict[str, Expected]:
+    """Size and bands that the images of each of the challenge's tasks must have in a submission."""
+    specs = [book.spec(task) for task in CHALLENGE_TASKS if task in book.names]
+    return {spec.task: Expected(size_px=spec.size_px, bands=BANDS[spec.target]) for spec in specs}
 
 
 def write_score(report: ScoreReport, to_json: Path | None, to_csv: Path | None) -> None:

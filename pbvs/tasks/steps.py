@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ class Step:
 
     Attributes:
         name: how the user calls it.
-        record: the file that says what it was made of when it was last done.
+        record: the file that says what it was made of when it was last done; it names the outputs by their
+            paths from its own folder, so that a folder of runs can be moved.
         made_of: words for each thing it depends on, to that thing's fingerprint. Called when the steps
             before it are done, and before its own work.
         outputs: the files it makes that must still be there, unchanged.
@@ -67,16 +69,17 @@ class Step:
         self._write(self.made_of())
 
     def _write(self, made_of: dict[str, str]) -> None:
-        outputs = {str(path): sha256_of_file(path) for path in self.outputs()}
+        outputs = {os.path.relpath(path, self.record.parent): sha256_of_file(path) for path in self.outputs()}
         write_json(self.record, {"step": self.name, "made_of": made_of, "outputs": outputs})
 
     def _changed_outputs(self, done: dict[str, str]) -> list[str]:
         reasons = []
-        for path, sha256 in done.items():
-            if not Path(path).is_file():
-                reasons.append(f"{path} is missing")
-            elif sha256_of_file(Path(path)) != sha256:
-                reasons.append(f"{path} was changed")
+        for name, sha256 in done.items():
+            path = self.record.parent / name
+            if not path.is_file():
+                reasons.append(f"{path.name} is missing")
+            elif sha256_of_file(path) != sha256:
+                reasons.append(f"{path.name} was changed")
         return reasons[:3]
 
 

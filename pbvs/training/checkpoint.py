@@ -90,7 +90,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise CheckpointError(
             f"the training state cannot be read: {error}", where=path, next_step="start over with --fresh"
         ) from error

@@ -29,6 +29,7 @@ from pbvs.submission import rules
 
 EO = "sar2eo/66.png"
 RGB = "sar2rgb/0.png"
+IR = "sar2ir/0.tiff"
 Entries = list[Entry]
 
 
@@ -86,6 +87,18 @@ def made_png(
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def announcing(tag: int, value: int, big: bool = False) -> bytes:
+    """A TIFF of 16 x 24 pixels, one of whose whole-number fields announces another value."""
+    data = bytearray(tiff(pixels(rng(), (16, 24), 1), **({"BIGTIFF": "YES"} if big else {})))
+    place, head, step, value_at = (16, 8, 20, 12) if big else (8, 2, 12, 8)
+    at = place + head
+    while struct.unpack_from("<H", data, at)[0] != tag:
+        at += step
+    struct.pack_into("<HI", data, at + 2, 4, 1)  # one LONG
+    struct.pack_into("<I", data, at + value_at, value)
+    return bytes(data)
 
 
 def overwrite(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -318,14 +331,21 @@ BROKEN = {
     ),
     "torn TIFF": Broken(
         "image",
-        "sar2ir/0.tiff",
+        IR,
         "not a whole TIFF",
         "as a PNG",
-        data_of("sar2ir/0.tiff", tiff(pixels(rng(), (16, 24), 1))[:-99]),
+        data_of(IR, tiff(pixels(rng(), (16, 24), 1))[:-99]),
     ),
-    "PNG named TIFF": Broken(
-        "image", "sar2ir/0.tiff", "not a whole TIFF", "as a PNG", data_of("sar2ir/0.tiff", PNG)
+    "TIFF of many bands": Broken(
+        "image", IR, "16 x 24 pixels of 65000 bands", "as a PNG", data_of(IR, announcing(277, 65_000))
     ),
+    "BigTIFF of many bands": Broken(
+        "image", IR, "of 65000 bands", "as a PNG", data_of(IR, announcing(277, 65_000, big=True))
+    ),
+    "TIFF bomb": Broken(
+        "image", IR, "2000000000 x 24 pixels", "as a PNG", data_of(IR, announcing(257, 2_000_000_000))
+    ),
+    "PNG named TIFF": Broken("image", IR, "not a whole TIFF", "as a PNG", data_of(IR, PNG)),
     "PNG bomb": Broken(
         "bomb", EO, "more than 64 MB", "as a PNG", data_of(EO, made_png(60_000, 60_000, 8, 0, b"\0" * 99))
     ),

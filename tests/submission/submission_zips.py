@@ -131,12 +131,12 @@ def encrypt_flag(path: Path, name: str) -> None:
 
 
 def flip_data(path: Path, name: str, at_byte: int = 20) -> None:
-    """Changes one byte of an entry's stored data."""
+    """Changes one byte of an entry's packed data, but the last few: deflate's last bits say nothing."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(name)
     data = bytearray(path.read_bytes())
     start = (
         info.header_offset + 30 + len(name) + int.from_bytes(data[info.header_offset + 28 :][:2], "little")
     )
-    data[start + at_byte % info.compress_size] ^= 0x55
+    data[start + at_byte % (info.compress_size - 4)] ^= 0x55
     path.write_bytes(data)
