@@ -13,6 +13,11 @@ from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, TasksFolderOpti
 if TYPE_CHECKING:
     from pbvs.submission import CheckReport, Expected
 
+AllowConstant = Annotated[
+    bool,
+    typer.Option("--allow-constant", help="Accept images of one value, as of inputs that are all nodata."),
+]
+
 app = typer.Typer(help="The zip for the leaderboard.", no_args_is_help=True)
 
 
@@ -30,6 +35,7 @@ def build(
     extra_data: Annotated[bool, typer.Option("--extra-data/--no-extra-data")] = False,
     description: Annotated[str, typer.Option("--description", help="Free text of the readme.")] = "pbvs",
     force_large: Annotated[bool, typer.Option("--force-large", help="Allow a zip over 1 GB.")] = False,
+    allow_constant: AllowConstant = False,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
     overwrite: OverwriteFlag = False,
@@ -48,7 +54,14 @@ def build(
     readme = submission.ReadmeFields(seconds, cpu=not gpu, extra_data=extra_data, description=description)
     with console.progress("submit") as advance:
         built = submission.build(
-            predictions, out, readme, expected, overwrite=overwrite, force_large=force_large, progress=advance
+            predictions,
+            out,
+            readme,
+            expected,
+            overwrite=overwrite,
+            force_large=force_large,
+            allow_constant=allow_constant,
+            progress=advance,
         )
     for warning in built.warnings:
         console.say(f"warning: {warning}", style="yellow")
@@ -67,6 +80,7 @@ def check(
     inputs: Annotated[
         Path | None, typer.Option("--inputs", help="Root of the test inputs, to count against.")
     ] = None,
+    allow_constant: AllowConstant = False,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
     json: JsonFlag = False,
@@ -74,9 +88,13 @@ def check(
     """Checks any zip against the platform's rules, without unpacking it; exit 1 if it breaks one."""
     from pbvs import submission
 
-    report = submission.check(zip_path, _expected(tasks, set_), inputs=inputs)
+    allow = ("constant",) if allow_constant else ()
+    with console.progress("check") as advance:
+        report = submission.check(
+            zip_path, _expected(tasks, set_), inputs=inputs, allow=allow, progress=advance
+        )
     if json:
-        problems = [{"path": p.path, "what": p.what, "cure": p.cure} for p in report.problems]
+        problems = [{"path": p.path, "kind": p.kind, "what": p.what, "cure": p.cure} for p in report.problems]
         console.result_json(
             {"ok": not problems, "problems": problems, "notes": report.notes, "images": report.images}
         )
@@ -87,8 +105,8 @@ def check(
 
 
 def _tell(zip_path: Path, report: CheckReport) -> None:
-    for problem in report.problems:
-        console.result(f"{problem.path}: {problem.what}\n  cure: {problem.cure}")
+    if report.problems:
+        console.result(report.text())
     for note in report.notes:
         console.result(f"note: {note}")
     counts = ", ".join(f"{task} {n}" for task, n in report.images.items()) or "no images"

@@ -43,8 +43,8 @@ _BACKSCATTER_DB = {
     Material.MUD: -18.0,
     Material.ASPHALT: -17.0,
     Material.CONCRETE: -13.0,
-    Material.ROOF: -8.0,
-    Material.METAL_ROOF: -4.5,
+    Material.ROOF: -7.0,
+    Material.METAL_ROOF: -3.5,
     Material.CAR: -3.0,
 }
 _ROUGHNESS_DB = 9.0
@@ -114,14 +114,14 @@ def random_flight(rng: np.random.Generator) -> Flight:
     """A flight around noon somewhere in the northern hemisphere."""
     tint = 1.0 + rng.normal(0.0, 0.02, 3)
     return Flight(
-        sun_azimuth=float(rng.uniform(125, 225)),
-        sun_elevation=float(rng.uniform(40, 66)),
-        gain=float(rng.uniform(0.92, 1.1)),
+        sun_azimuth=float(rng.uniform(135, 215)),
+        sun_elevation=float(rng.uniform(44, 62)),
+        gain=float(rng.uniform(0.95, 1.07)),
         tint=(float(tint[0]), float(tint[1]), float(tint[2])),
         season=float(rng.uniform(-0.8, 0.9)),
         blur_px=float(rng.uniform(0.35, 0.6)),
         noise=float(rng.uniform(1.2, 3.0)),
-        haze=float(rng.uniform(8.0, 26.0)),
+        haze=float(rng.uniform(10.0, 20.0)),
     )
 
 
@@ -129,7 +129,7 @@ def random_pass(rng: np.random.Generator) -> Pass:
     """A pass whose radar looks from the west, as all of them here do, so that what leans, leans one way."""
     return Pass(
         azimuth_to_sensor=float(rng.uniform(258, 290)),
-        incidence=float(rng.uniform(34, 45)),
+        incidence=float(rng.uniform(50, 58)),
         looks=float(rng.uniform(1.6, 4.0)),
         gain=float(rng.uniform(0.9, 1.12)),
     )
@@ -172,30 +172,34 @@ def _illumination(scene: Scene, flight: Flight) -> tuple[Layer, Layer]:
 def _openness(scene: Scene) -> Layer:
     """The part of the sky that is seen: less at the foot of walls and among trees."""
     around = cv2.GaussianBlur(scene.height, (0, 0), 3.0 * scene.px_per_m)
-    return np.clip(1.0 - 0.035 * np.clip(around - scene.height, 0.0, 14.0), 0.5, 1.0)
+    openness: Layer = np.clip(1.0 - 0.035 * np.clip(around - scene.height, 0.0, 14.0), 0.5, 1.0)
+    return openness
 
 
 def infrared(rgb: NDArray[Any], optical_: Optical, gray_factor: float, rng: np.random.Generator) -> Image:
     """Near infrared of the capture that `rgb` (`H,W,3`, 0..255, as stored) was taken by; `H,W`, 0..255.
 
-    With g = gray_factor * mean(R,G,B), v, w the vegetation and wetness where nothing grows, and l the light:
-    ir = g * (1 - 0.62 w) + 52 v l, then noise of 1.5 levels. Smooth in all of them.
+    With g = gray_factor * mean(R,G,B), v the vegetation, l the light, s(t) = 3 t^2 - 2 t^3 on [0,1] and
+    w = (1 - v) s((wetness - 0.55) / 0.4): ir = g (1 - 0.62 w) + 52 v l, then noise of 1.5 levels.
+    So what grows is bright, open water dark, and all else near `gray_factor` times the gray.
     """
     gray = gray_factor * rgb.astype(np.float64).mean(axis=-1)
     growing = optical_.vegetation.astype(np.float64)
     open_water = _smooth_step((optical_.wetness.astype(np.float64) - 0.55) / 0.4) * (1.0 - growing)
     seen = gray * (1.0 - WATER_LOSS * open_water) + VEGETATION_GAIN * growing * optical_.light
-    return np.clip(seen + rng.normal(0.0, 1.5, seen.shape), 0.0, WHITE)
+    noisy: Image = np.clip(seen + rng.normal(0.0, 1.5, seen.shape), 0.0, WHITE)
+    return noisy
 
 
 def gray_infrared(rgb: NDArray[np.uint8], gray_factor: float) -> NDArray[np.uint8]:
     """`clip(round_half_even(gray_factor * mean(R,G,B)), 0, 255)` in float64 of stored values; `H,W` uint8."""
-    return np.rint(np.clip(gray_factor * rgb.mean(axis=-1), 0, WHITE)).astype(np.uint8)
+    levels = np.clip(gray_factor * rgb.mean(axis=-1), 0, WHITE)
+    return np.asarray(np.rint(levels), np.uint8)
 
 
 def panchromatic(rgb: Image) -> Image:
     """One broad band of light, darker than the colours as the sensor's is: `H,W` in 0..255 of `H,W,3`."""
-    return EO_GAIN * (rgb @ np.array(EO_WEIGHTS))
+    return np.asarray(EO_GAIN * (rgb @ np.array(EO_WEIGHTS)), np.float64)
 
 
 # ---- radar
@@ -233,8 +237,9 @@ _BUILT = (Material.ROOF, Material.METAL_ROOF, Material.CAR)
 
 
 def _has_texture(scene: Scene) -> NDArray[np.float32]:
-    """Roughness counts fully on the ground, and a third on what is built or water."""
-    return np.where(scene.material < Material.WATER, 1.0, 0.33).astype(np.float32)
+    """Roughness counts fully on the ground and on roofs, and a third on water, roads and cars."""
+    full = (scene.material < Material.WATER) | (scene.material == Material.ROOF)
+    return np.where(full, 1.0, 0.33).astype(np.float32)
 
 
 def _ground_power(scene: Scene, towards: tuple[float, float]) -> Layer:
@@ -332,4 +337,4 @@ def _shifted(image: NDArray[Any], dx: int, dy: int) -> NDArray[Any]:
 
 def _smooth_step(x: NDArray[Any]) -> NDArray[Any]:
     t = np.clip(x, 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return np.asarray(t * t * (3.0 - 2.0 * t))

@@ -188,7 +188,7 @@ class Canvas:
         return float(middle[0] + u * cos - v * sin), float(middle[1] + u * sin + v * cos)
 
     def across(self, angle: float, offset_m: float, sway_m: float) -> Points:
-        """A line `n,2` right across the canvas at `angle`, `offset_m` beside its middle; it sways by `sway_m`."""
+        """A line `n,2` across the canvas at `angle`, `offset_m` beside its middle; it sways by `sway_m`."""
         reach = 0.75 * max(self.size_m)
         start, end = (np.array(self.turned(u, offset_m, angle)) for u in (-reach, reach))
         return wavy_line(self.rng, start, end, sway_m)

@@ -31,7 +31,8 @@ def bingham(canvas: Canvas) -> None:
     for _ in range(int(rng.integers(1, 3))):
         parts.track(canvas, canvas.across(angle, rng.uniform(-70, 70), 22.0), rng.uniform(7, 12))
         angle += math.pi / 2
-    _works(canvas, *canvas.turned(*map(float, rng.uniform(-60, 60, 2)), 0.0), angle)
+    place = canvas.turned(rng.uniform(-60, 60), rng.uniform(-60, 60), 0.0)
+    _works(canvas, *place, angle)
 
 
 def _benches(canvas: Canvas) -> None:
@@ -97,7 +98,8 @@ def centerfield(canvas: Canvas) -> None:
     )
     if rng.random() < 0.5:
         radius = float(rng.uniform(70, 150))
-        parts.pivot(canvas, *canvas.turned(*rng.uniform(-90, 90, 2), angle), radius)
+        hub = canvas.turned(rng.uniform(-90, 90), rng.uniform(-90, 90), angle)
+        parts.pivot(canvas, *hub, radius)
     if rng.random() < 0.35:
         bed = canvas.distance_to(canvas.across(rng.uniform(0, math.pi), rng.uniform(-50, 50), 25.0))
         parts.water_body(canvas, bed, rng.uniform(2.5, 6.0))

@@ -30,13 +30,13 @@ CAR = Look(Material.CAR, (200, 200, 200), 0.02, 0.0, 0.0, 0.0, 0.5)
 TREE = Look(Material.TREE, (72, 92, 54), 0.14, 0.08, 0.95, 0.5, 0.9)
 
 CROPS = (
-    Look(Material.CROP, (98, 124, 76), 0.04, 0.08, 0.95, 0.5, 0.55),  # alfalfa
-    Look(Material.CROP, (82, 106, 68), 0.06, 0.06, 0.85, 0.45, 0.8),  # maize
-    Look(Material.CROP, (132, 142, 96), 0.04, 0.1, 0.6, 0.35, 0.5),  # young grain
-    Look(Material.CROP, (190, 174, 130), 0.04, 0.05, 0.2, 0.1, 0.45),  # ripe grain
-    Look(Material.SOIL, (172, 146, 116), 0.05, 0.06, 0.02, 0.1, 0.6),  # harrowed
-    Look(Material.SOIL, (122, 98, 78), 0.07, 0.07, 0.02, 0.5, 0.95),  # ploughed, moist
-    Look(Material.GRASS, (152, 147, 112), 0.06, 0.12, 0.35, 0.15, 0.5),  # fallow
+    Look(Material.CROP, (98, 124, 76), 0.04, 0.045, 0.95, 0.5, 0.5),  # alfalfa
+    Look(Material.CROP, (82, 106, 68), 0.06, 0.04, 0.85, 0.45, 0.8),  # maize
+    Look(Material.CROP, (132, 142, 96), 0.04, 0.06, 0.6, 0.35, 0.35),  # young grain
+    Look(Material.CROP, (190, 174, 130), 0.04, 0.05, 0.2, 0.1, 0.12),  # ripe grain
+    Look(Material.SOIL, (172, 146, 116), 0.05, 0.06, 0.02, 0.1, 0.4),  # harrowed
+    Look(Material.SOIL, (122, 98, 78), 0.07, 0.07, 0.02, 0.5, 0.78),  # ploughed, moist
+    Look(Material.GRASS, (152, 147, 112), 0.06, 0.12, 0.35, 0.15, 0.45),  # fallow
 )
 HOUSE_ROOFS: tuple[Colour, ...] = (
     (142, 92, 74),
@@ -104,7 +104,7 @@ def ground(canvas: Canvas, look: Look, other: Look, relief_m: float) -> None:
     canvas.paint(canvas.whole, everywhere, look)
     patches = canvas.mid + 0.8 * canvas.coarse > 0.55
     canvas.paint(canvas.whole, patches, other)
-    soft = cv2.GaussianBlur(canvas.albedo, (0, 0), 1.2 * canvas.px_per_m)
+    soft: Layer = np.asarray(cv2.GaussianBlur(canvas.albedo, (0, 0), 1.2 * canvas.px_per_m))
     canvas.albedo[:] = soft * (1.0 + 0.05 * canvas.fine + 0.05 * canvas.mid)[:, :, None]
 
 
@@ -113,7 +113,7 @@ def shrubs(canvas: Canvas, share: float, where: Cover | None = None) -> None:
     dots = cv2.GaussianBlur(
         canvas.rng.standard_normal(canvas.shape, np.float32), (0, 0), 0.5 * canvas.px_per_m
     )
-    dots = dots / max(float(dots.std()), 1e-6) + 0.5 * canvas.mid
+    dots = dots / np.float32(max(float(dots.std()), 1e-6)) + 0.5 * canvas.mid
     cover = (dots > np.quantile(dots, 1.0 - share)) & (canvas.room() > 1.0)
     if where is not None:
         cover &= where
@@ -140,9 +140,9 @@ def field(canvas: Canvas, box: Box, cover: Cover, crop: Look) -> None:
     spacing = float(rng.choice([1.8, 2.6, 4.0]))
     bend = 0.15 * canvas.coarse[box.window]
     rows = np.sin(2 * math.pi / spacing * (box.v + bend))
-    tone = 1.0 + 0.055 * rows + 0.05 * canvas.coarse[box.window]
+    tone: Layer = 1.0 + 0.055 * rows + 0.05 * canvas.coarse[box.window]
     swath = float(rng.uniform(9.0, 16.0))
-    tone = tone * (1.0 + rng.choice([0.0, 0.04]) * np.sign(np.sin(math.pi / swath * box.v)))
+    tone = tone * (1.0 + float(rng.choice([0.0, 0.04])) * np.sign(np.sin(math.pi / swath * box.v)))
     height = 1.8 if crop.roughness == CROPS[1].roughness else 0.3 * crop.vegetation
     canvas.paint(box.window, cover, crop, tone=tone, colour=_varied(canvas, crop.colour, 7.0), height=height)
     tracks = cover & (np.abs((box.v + swath / 2) % swath - swath / 2) < 0.35)
@@ -159,7 +159,7 @@ def _thin(canvas: Canvas, box: Box, share: Layer) -> None:
 
 
 def pivot(canvas: Canvas, x: float, y: float, radius_m: float) -> None:
-    """A field watered by an arm that turns about (x, y): a disc with rings, a sector of it of another crop."""
+    """A field watered by an arm that turns about (x, y): a disc with rings, a sector another crop."""
     window = canvas.around(x, y, radius_m)
     if window is None:
         return
@@ -235,6 +235,8 @@ def flat_roof(canvas: Canvas, at: Building, colour: Colour | None = None) -> Non
     metal = canvas.rng.random() < 0.25
     look = SHEET_ROOF if metal else FLAT_ROOF
     roof = _varied(canvas, colour or (look.colour if metal else pick(canvas, FLAT_ROOFS)))
+    # pale roofs are gravel, rough to the radar; dark ones are smooth felt
+    look = look if metal else replace(look, roughness=(sum(roof) / 3 - 70.0) / 180.0)
     seams = 1.0 + (0.05 * np.sin(2 * math.pi * box.u / 1.8) if metal else 0.0)
     canvas.paint(box.window, box.cover, look, tone=seams, colour=roof, height=at.height_m)
     rim = box.cover & ~box.within(0.6)
@@ -339,7 +341,7 @@ def tree(canvas: Canvas, x: float, y: float, radius_m: float, colour: Colour = T
     lobes = 1.0 + 0.16 * np.sin(5 * np.arctan2(dy, dx) + x) + 0.1 * canvas.fine[window]
     r = np.hypot(dx, dy) / (radius_m * lobes)
     dome = np.sqrt(np.clip(1.0 - r * r, 0.0, 1.0))
-    height = radius_m * 1.7 * (0.35 + 0.65 * dome) + 0.35 * canvas.fine[window]
+    height = radius_m * 1.4 * (0.35 + 0.65 * dome) + 0.35 * canvas.fine[window]
     cover = (r < 1.0) & (height > canvas.height[window])
     tone = 0.8 + 0.3 * dome
     canvas.paint(window, cover, TREE, tone=tone, colour=_varied(canvas, colour, 9.0), height=height)

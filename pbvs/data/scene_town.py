@@ -63,7 +63,7 @@ def _block(canvas: Canvas, frame: tuple[float, float, float, float], angle: floa
     elif use < 0.16:
         parts.car_park(canvas, x, y, u1 - u0, v1 - v0, angle)
     else:
-        tall = float(canvas.rng.uniform(10.0, 20.0))
+        tall = float(canvas.rng.uniform(8.0, 15.0))
         _lots(canvas, frame, angle, tall)
 
 
@@ -103,10 +103,10 @@ def _lots(canvas: Canvas, frame: tuple[float, float, float, float], angle: float
         return
     x, y = canvas.turned((u0 + u1) / 2, (v0 + v1) / 2, angle)
     length, width = u1 - u0 - rng.choice([0.2, 1.5]), v1 - v0 - rng.choice([0.2, 3.0])
-    height = float(np.clip(tall_m * rng.lognormal(0.0, 0.4), 6.0, 34.0))
+    height = float(np.clip(tall_m * rng.lognormal(0.0, 0.4), 5.0, 26.0))
     parts.flat_roof(canvas, parts.Building(x, y, length, width, angle, height))
     if longer > 20 and rng.random() < 0.4:
-        tower = parts.Building(x, y, length * 0.6, width * 0.6, angle, min(height * 1.4, 42.0))
+        tower = parts.Building(x, y, length * 0.6, width * 0.6, angle, min(height * 1.4, 32.0))
         parts.flat_roof(canvas, tower)
 
 
@@ -132,7 +132,7 @@ def uc_davis(canvas: Canvas) -> None:
     rng = canvas.rng
     parts.ground(canvas, parts.LAWN, parts.DRY_GRASS, rng.uniform(0.3, 1.0))
     angle = float(rng.normal(0.0, 0.25))
-    if rng.random() < 0.55:
+    if rng.integers(5) < 3:
         _campus(canvas, angle)
     else:
         _suburb(canvas, angle)
@@ -165,7 +165,7 @@ def _campus_cell(canvas: Canvas, x: float, y: float, angle: float) -> None:
         return
     use = rng.random()
     if use < 0.5:
-        height = float(rng.uniform(6, 16))
+        height = float(rng.uniform(5, 12))
         main = parts.Building(x, y, rng.uniform(22, 40), rng.uniform(12, 18), angle, height)
         parts.flat_roof(canvas, main)
         wing = rng.uniform(8, 14)

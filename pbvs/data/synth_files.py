@@ -23,7 +23,7 @@ CHIP_M = 200.0  # side of a location's chip
 MARGIN_M = 30.0  # ground painted about the chip: what throws shadows, leans or is seen by a turned footprint
 _FINER = 1.4  # pixels of the canvas to a pixel of the chip
 _GEOGRAPHIC = "EPSG:4326"
-_SIXTEEN_BIT_FACTOR = 16.0  # 12 bits of 16, as many cameras fill them
+SIXTEEN_BIT_FACTOR = 16.0  # 12 bits of 16, as many cameras fill them
 _APART_DEGREES = 0.004  # between locations of a city: no two overlap
 _PER_ROW = 16
 
@@ -64,7 +64,10 @@ class Site:
 
 
 def site_of(city: City, index: int, rng: np.random.Generator) -> Site:
-    """The place of a city's location number `index`: a cell of a lattice, moved a little at random."""
+    """The place of a city's location number `index`: a cell of a lattice, moved a little at random.
+
+    Numbers below 0 lie north of all others.
+    """
     row, column = divmod(index, _PER_ROW)
     move_lat, move_lon = rng.uniform(0.0, 0.2, 2) * _APART_DEGREES
     latitude = round(city.latitude - row * _APART_DEGREES - move_lat, 5)
@@ -170,7 +173,7 @@ def stored(image: Image, sixteen_bit: bool = False, valid: NDArray[np.bool_] | N
 
     In 16 bits a level is 16 steps, so values fill 12 of the bits.
     """
-    factor, kind = (_SIXTEEN_BIT_FACTOR, np.uint16) if sixteen_bit else (1.0, np.uint8)
+    factor, kind = (SIXTEEN_BIT_FACTOR, np.uint16) if sixteen_bit else (1.0, np.uint8)
     values = np.rint(np.clip(image * factor, 1.0, WHITE * factor)).astype(kind)
     if valid is not None:
         values[~valid] = 0

@@ -88,7 +88,8 @@ def make_location(
     scene = make_scene(rng, city.name, (extent, extent), files.canvas_px_per_m(max(size_px)))
     here = _Location(archive / site.name, recipe, site, index, scene, size_px, rng)
     n_optical = int(rng.integers(1, _MOST_CAPTURES))
-    n_sar = int(rng.choice([n for n in range(1, _MOST_CAPTURES + 1) if n != n_optical]))
+    fewest = 2 if here.first_of("Centerfield") else 1  # the second covers the chip in part
+    n_sar = int(rng.choice([n for n in range(fewest, _MOST_CAPTURES + 1) if n != n_optical]))
     _optical_captures(here, n_optical)
     _mosaic(here)
     _sar_captures(here, n_sar)
@@ -151,7 +152,8 @@ def _write_optical(
     if len(names) > 1 and recipe.ir == "gray":
         images.append(render.gray_infrared(rgb, recipe.gray_factor))  # type: ignore[arg-type]
     elif len(names) > 1:
-        ir = render.infrared(np.rint(seen.rgb), seen, recipe.gray_factor, here.rng)
+        levels = rgb / files.SIXTEEN_BIT_FACTOR if sixteen_bit else rgb
+        ir = render.infrared(levels, seen, recipe.gray_factor, here.rng)
         images.append(files.stored(ir, sixteen_bit, valid))
     where = files.optical_affine(here.site, here.size_px, shift_m)
     declared = 0 if valid is not None and here.rng.random() < 0.5 else None
@@ -192,13 +194,21 @@ def _sar_captures(here: _Location, count: int) -> None:
         image = render.radar(here.scene, on.grid, render.random_pass(here.rng), here.rng)
         sixteen = here.city == "Manhattan" and n % 2 == 0
         path = here.folder / _sar_name(here, day, n)
-        declared = 0 if here.rng.random() < 0.5 else None
+        declared = _declared(here, n)
         _geotiff(
             here, path, files.stored(image, sixteen, on.valid), here.site.city.sar_crs, on.affine, declared
         )
         here.note(path, _border_words(declared))
     if here.some(0.08, "Centerfield"):
         _torn(here)
+
+
+def _declared(here: _Location, n: int) -> int | None:
+    """Whether the n-th SAR file says that 0 is nodata: half do; of the first locations some surely."""
+    says = bool(here.rng.random() < 0.5)
+    if n == 0 and here.index == 0:
+        says = here.city in ("Bingham", "Manhattan")
+    return 0 if says else None
 
 
 def _footprint(here: _Location, partial: bool) -> files.Footprint:
@@ -208,7 +218,8 @@ def _footprint(here: _Location, partial: bool) -> files.Footprint:
     way = rng.uniform(0.0, 2 * np.pi)
     east, south = reach * np.cos(way), reach * np.sin(way)
     side = rng.uniform(195.0, 205.0) if partial else rng.uniform(214.0, 230.0)
-    return files.Footprint(float(east), float(south), float(side), float(rng.uniform(-0.16, 0.16)))
+    angle = rng.choice([-1.0, 1.0]) * rng.uniform(0.05, 0.16)
+    return files.Footprint(float(east), float(south), float(side), float(angle))
 
 
 def _sar_name(here: _Location, day: datetime.date, n: int) -> str:

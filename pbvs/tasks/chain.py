@@ -300,8 +300,7 @@ class _Chain:
             report = check(out, expected, inputs=self.s.test)
             if report.problems:
                 raise SubmissionError(
-                    "the zip does not keep the platform's rules:"
-                    + "".join(f"\n  - {p.path}: {p.what}; {p.cure}" for p in report.problems[:20]),
+                    f"the zip does not keep the platform's rules:\n{report.text()}",
                     where=out,
                 )
             n_images = sum(built.images.values())
