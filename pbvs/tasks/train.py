@@ -128,10 +128,12 @@ def train_node(
     outcome = Trainer(job, fabric, report).run()
     score = "no held-out location" if outcome.best_score is None else f"best score {outcome.best_score:.4f}"
     mark = f" ({marked(training.judges)})" if marked(training.judges) else ""
-    told = (
-        f"{outcome.images_seen} images in {outcome.seconds:.0f} s, {outcome.waiting_share:.0%} of it waiting "
-        f"for data; {score}{mark}; {started_from}; {training.folder}"
-    )
+    if outcome.images_now:
+        took = f"{outcome.images_seen} images in {outcome.seconds:.0f} s"
+        took += f", {outcome.waiting_share:.0%} of it waiting for data"
+    else:
+        took = f"finished before, at {outcome.images_seen} images (to go on: more epochs, and --resume)"
+    told = f"{took}; {score}{mark}; {started_from}; {training.folder}"
     return NodeOutcome(outcome, told)
 
 

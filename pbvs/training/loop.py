@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pbvs import pixels
-from pbvs.errors import TrainingError, UsageError
+from pbvs.data.dataset import from_worker
+from pbvs.errors import PbvsError, TrainingError, UsageError
 from pbvs.training import checkpoint
 from pbvs.training.curves import Curves
 from pbvs.training.gan import Batch, Pix2PixHD
@@ -58,12 +59,29 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How a run ended: images seen, the best score (none without held-out locations), time and waiting."""
+    """How a run ended: images seen in all and now, best score (none: nothing was held out), seconds."""
 
     images_seen: int
+    images_now: int
     best_score: float | None
     seconds: float
     waiting_share: float
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The batches of one rank as global positions: of each start, `share` of them from `offset` on."""
+
+    starts: range
+    offset: int
+    share: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in self.starts:
+            yield list(range(start + self.offset, start + self.offset + self.share))
+
+    def __len__(self) -> int:
+        return len(self.starts)
 
 
 class Trainer:
@@ -87,7 +105,7 @@ class Trainer:
             Interrupted: a signal asked to stop; a checkpoint was written.
         """
         started = saved = time.monotonic()
-        before = self.seconds
+        before, images_before = self.seconds, self.images_seen
         with stop_request() as stop, Curves(self.job.folder, self.images_seen) as curves:
             for batch in self._batches():
                 self._step(batch)
@@ -101,24 +119,28 @@ class Trainer:
             self._save()
         self._finish()
         share = self.waiting_seconds / max(1e-9, time.monotonic() - started)
-        return Outcome(self.images_seen, self.best_score, self.seconds, share)
+        return Outcome(
+            self.images_seen, self.images_seen - images_before, self.best_score, self.seconds, share
+        )
 
     def _batches(self) -> Iterator[Batch]:
         """The batches that are left, on the device; counts the seconds spent waiting for them."""
         job, fabric = self.job, self.fabric
-        share = job.config.batch_size // fabric.world_size
         starts = range(self.images_seen, job.total_images, job.config.batch_size)
-        positions = [[start + fabric.global_rank * share + i for i in range(share)] for start in starts]
+        share = job.config.batch_size // fabric.world_size
         loader: DataLoader = DataLoader(
             job.dataset,
-            batch_sampler=positions,
+            batch_sampler=Positions(starts, fabric.global_rank * share, share),
             num_workers=job.data_workers,
             pin_memory=fabric.device.type == "cuda",
         )
         items = iter(loader)
         while True:
             asked = time.monotonic()
-            item = next(items, None)
+            try:
+                item = next(items, None)
+            except PbvsError as error:
+                raise from_worker(error) from None  # a worker's error comes wrapped in its traceback
             self.waiting_seconds += time.monotonic() - asked
             if item is None:
                 return
