@@ -14,7 +14,7 @@ from pbvs.cli.options import JsonFlag, OverwriteFlag, TasksFolderOption
 
 app = typer.Typer(help="The archives: look, prepare, or make some.", no_args_is_help=True)
 
-_PROBLEMS_SHOWN = 4
+_SHOWN_OF_A_KIND = 3
 
 
 class Infrared(StrEnum):
@@ -49,7 +49,8 @@ def scan(
     console.table(f"{len(found.images)} images in {root}", list(summary.columns), summary.values.tolist())
     pairs = found.pairable()
     console.table("locations that give pairs", list(pairs.columns), pairs.values.tolist())
-    _show_problems(found.problems.itertuples(index=False, name=None))
+    problems = found.problems[["kind", "path", "what"]]
+    _show_grouped(problems.itertuples(index=False, name=None))
 
 
 @app.command()
@@ -97,7 +98,7 @@ def prepare(
         console.result_json({**told, "fingerprint": done.fingerprint, "problems": problems})
         return
     console.result(f"{out}: {done.n_images} captures, {done.n_made} made now, {done.n_kept} were up to date")
-    _show_problems((p.path, p.kind, p.what) for p in done.problems)
+    _show_grouped((p.kind, p.path, p.what) for p in done.problems)
 
 
 @app.command()
@@ -137,19 +138,18 @@ def synth(
         nuisances = [{"path": str(path), "nuisance": words} for path, words in made.nuisances]
         console.result_json({"out": str(out), "files": made.files, "nuisances": nuisances})
         return
-    console.result(f"{out}: {made.files} files")
-    for path, words in made.nuisances:
-        console.result(f"  {path}: {words}")
+    console.result(f"{out}: {made.files} files; made difficult on purpose:")
+    _show_grouped((words, str(path.relative_to(out)), "") for path, words in made.nuisances)
 
 
-def _show_problems(problems: Iterable[tuple[str, str, str]]) -> None:
-    """Problems by kind, the first few of each; --json and problems.csv have all of them."""
-    by_kind: dict[str, list[tuple[str, str]]] = {}
-    for path, kind, what in problems:
-        by_kind.setdefault(kind, []).append((path, what))
+def _show_grouped(told: Iterable[tuple[str, str, str]]) -> None:
+    """(kind, path, what) by kind, the first few of each; --json has all of them."""
+    by_kind: dict[str, list[str]] = {}
+    for kind, path, what in told:
+        by_kind.setdefault(kind, []).append(f"{path}: {what}" if what else path)
     for kind, found in sorted(by_kind.items()):
         console.result(f"{len(found)} x {kind}")
-        for path, what in found[:_PROBLEMS_SHOWN]:
-            console.result(f"  {path}: {what}")
-        if len(found) > _PROBLEMS_SHOWN:
-            console.result(f"  ... and {len(found) - _PROBLEMS_SHOWN} more")
+        for line in found[:_SHOWN_OF_A_KIND]:
+            console.result(f"  {line}")
+        if len(found) > _SHOWN_OF_A_KIND:
+            console.result(f"  ... and {len(found) - _SHOWN_OF_A_KIND} more")

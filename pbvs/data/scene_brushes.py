@@ -267,3 +267,16 @@ def wavy_line(rng: np.random.Generator, start: Points, end: Points, sway_m: floa
         for waves in (1, 2, 3)
     )
     return a + t * along + sway * across
+
+
+Frame = tuple[float, float, float, float]
+
+
+def cut_across(frame: Frame, share: float) -> tuple[Frame, Frame]:
+    """A rectangle (u0, v0, u1, v1) cut in two across its longer side, `share` of it in the first part."""
+    u0, v0, u1, v1 = frame
+    if u1 - u0 >= v1 - v0:
+        middle = u0 + share * (u1 - u0)
+        return (u0, v0, middle, v1), (middle, v0, u1, v1)
+    middle = v0 + share * (v1 - v0)
+    return (u0, v0, u1, middle), (u0, middle, u1, v1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pbvs.data import scene_parts as parts
-from pbvs.data.scene_brushes import Canvas, Colour, Material, noise
+from pbvs.data.scene_brushes import Canvas, Colour, Frame, Material, cut_across, noise
 
 # ---- Bingham: a mine in desert hills
 
@@ -115,20 +115,14 @@ def centerfield(canvas: Canvas) -> None:
         _farm(canvas, *place, angle + turn + float(rng.choice([0.0, math.pi])))
 
 
-def _split_fields(canvas: Canvas, frame: tuple[float, float, float, float], angle: float, depth: int) -> None:
+def _split_fields(canvas: Canvas, frame: Frame, angle: float, depth: int) -> None:
     """Parts a rectangle (u0, v0, u1, v1) of the turned frame into fields, the longer side first."""
     u0, v0, u1, v1 = frame
     rng = canvas.rng
     longer = max(u1 - u0, v1 - v0)
     if longer > 150 or (longer > 75 and rng.random() < 0.6 and depth < 6):
         cut = float(rng.uniform(0.35, 0.65))
-        if u1 - u0 >= v1 - v0:
-            middle = u0 + cut * (u1 - u0)
-            halves = ((u0, v0, middle, v1), (middle, v0, u1, v1))
-        else:
-            middle = v0 + cut * (v1 - v0)
-            halves = ((u0, v0, u1, middle), (u0, middle, u1, v1))
-        for half in halves:
+        for half in cut_across(frame, cut):
             _split_fields(canvas, half, angle, depth + 1)
         return
     turn = 0.0 if rng.random() < 0.6 else math.pi / 2

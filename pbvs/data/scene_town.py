@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pbvs.data import scene_parts as parts
-from pbvs.data.scene_brushes import Canvas, Look, Material, Points
+from pbvs.data.scene_brushes import Canvas, Frame, Look, Material, Points, cut_across
 
 # ---- Manhattan: tall blocks on a grid of streets
 
@@ -54,7 +54,7 @@ def _street_trees(canvas: Canvas, places: Points) -> None:
             parts.tree(canvas, float(x), float(y), float(canvas.rng.uniform(1.6, 3.0)))
 
 
-def _block(canvas: Canvas, frame: tuple[float, float, float, float], angle: float) -> None:
+def _block(canvas: Canvas, frame: Frame, angle: float) -> None:
     u0, v0, u1, v1 = frame
     x, y = canvas.turned((u0 + u1) / 2, (v0 + v1) / 2, angle)
     use = canvas.rng.random()
@@ -83,20 +83,14 @@ def _square(canvas: Canvas, x: float, y: float, length_m: float, width_m: float,
     parts.trees(canvas, places[inside], (2.2, 5.0))
 
 
-def _lots(canvas: Canvas, frame: tuple[float, float, float, float], angle: float, tall_m: float) -> None:
+def _lots(canvas: Canvas, frame: Frame, angle: float, tall_m: float) -> None:
     """Parts a block into lots, each with a building, some with a tower or a yard behind."""
     u0, v0, u1, v1 = frame
     rng = canvas.rng
     longer = max(u1 - u0, v1 - v0)
     if longer > 34 or (longer > 17 and rng.random() < 0.62):
         cut = float(rng.uniform(0.38, 0.62))
-        if u1 - u0 >= v1 - v0:
-            middle = u0 + cut * (u1 - u0)
-            halves = ((u0, v0, middle, v1), (middle, v0, u1, v1))
-        else:
-            middle = v0 + cut * (v1 - v0)
-            halves = ((u0, v0, u1, middle), (u0, middle, u1, v1))
-        for half in halves:
+        for half in cut_across(frame, cut):
             _lots(canvas, half, angle, tall_m)
         return
     if rng.random() < 0.06:

@@ -8,7 +8,7 @@ new one. SAR2RGB started from SAR2EO therefore begins by painting SAR2EO's gray 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,17 +20,15 @@ from pbvs.models.pix2pixhd import Discriminator, Generator
 
 @dataclass
 class Adaptation:
-    """What became of each parameter: taken as it was, adapted to other bands, or left fresh."""
+    """What became of each parameter: taken as it was, or adapted to other bands; none is left fresh."""
 
     loaded: list[str] = field(default_factory=list)
     adapted: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """One line for people."""
-        words = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted, {len(self.fresh)} fresh"
-        named = [*self.adapted, *self.fresh]
-        return f"{words} ({', '.join(named)})" if named else words
+        words = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted, none fresh"
+        return f"{words} ({', '.join(self.adapted)})" if self.adapted else words
 
 
 def adapt_generator(network: Generator, state: Mapping[str, Tensor]) -> Adaptation:
@@ -42,21 +40,15 @@ def adapt_generator(network: Generator, state: Mapping[str, Tensor]) -> Adaptati
     first, last = network.ends()
     reads = {id(conv.weight) for conv in first}
     writes = {id(last.weight), id(last.bias)}
-    new: dict[str, Tensor] = {}
-    told = Adaptation()
-    for name, parameter in network.state_dict(keep_vars=True).items():
-        old = _found(state, name)
-        if old.shape == parameter.shape:
-            new[name] = old
-        elif id(parameter) in reads and old.shape[0] == parameter.shape[0]:
-            new[name] = read_bands(old, parameter.shape[1])
-        elif id(parameter) in writes and old.shape[1:] == parameter.shape[1:]:
-            new[name] = written_bands(old, parameter.shape[0])
-        else:
-            raise _unlike(name, old, parameter)
-        (told.loaded if new[name] is old else told.adapted).append(name)
-    network.load_state_dict(new, strict=True)
-    return told
+
+    def adapted(name: str, old: Tensor, parameter: Tensor) -> Tensor | None:
+        if id(parameter) in reads and old.shape[0] == parameter.shape[0]:
+            return read_bands(old, parameter.shape[1])
+        if id(parameter) in writes and old.shape[1:] == parameter.shape[1:]:
+            return written_bands(old, parameter.shape[0])
+        return None
+
+    return _adapt(network, state, adapted)
 
 
 def adapt_discriminator(
@@ -66,6 +58,23 @@ def adapt_discriminator(
 
     Source and target bands are adapted apart, as both stand in one input: the source's first.
     """
+
+    def adapted(name: str, old: Tensor, parameter: Tensor) -> Tensor | None:
+        if not name.endswith("layer0.0.weight") or old.shape[0] != parameter.shape[0]:
+            return None
+        source, target = old[:, :old_source_bands], old[:, old_source_bands:]
+        target_bands = parameter.shape[1] - source_bands
+        return torch.cat([read_bands(source, source_bands), read_bands(target, target_bands)], dim=1)
+
+    return _adapt(network, state, adapted)
+
+
+def _adapt(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    adapted: Callable[[str, Tensor, Tensor], Tensor | None],
+) -> Adaptation:
+    """Loads `state`; where a shape differs, `adapted` gives the new tensor, or None without a rule for it."""
     new: dict[str, Tensor] = {}
     told = Adaptation()
     for name, parameter in network.state_dict(keep_vars=True).items():
@@ -73,13 +82,12 @@ def adapt_discriminator(
         if old.shape == parameter.shape:
             new[name] = old
             told.loaded.append(name)
-        elif name.endswith("layer0.0.weight") and old.shape[0] == parameter.shape[0]:
-            source, target = old[:, :old_source_bands], old[:, old_source_bands:]
-            target_bands = parameter.shape[1] - source_bands
-            new[name] = torch.cat([read_bands(source, source_bands), read_bands(target, target_bands)], dim=1)
-            told.adapted.append(name)
-        else:
+            continue
+        fitting = adapted(name, old, parameter)
+        if fitting is None:
             raise _unlike(name, old, parameter)
+        new[name] = fitting
+        told.adapted.append(name)
     network.load_state_dict(new, strict=True)
     return told
 

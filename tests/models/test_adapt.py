@@ -21,7 +21,7 @@ def test_three_bands_begin_as_the_gray_of_one(kind):
     shape = SHAPE.model_copy(update={"kind": kind, "enhancer_blocks": 1})
     one, three = drawn(Generator(shape, 1, 1), 0), drawn(Generator(shape, 1, 3), 1)
     told = adapt_generator(three, one.state_dict())
-    assert (len(told.adapted), told.fresh) == (2, [])
+    assert len(told.adapted) == 2
     x = torch.randn(2, 1, 32, 32, dtype=torch.float64)
     torch.testing.assert_close(three(x), one(x).expand(-1, 3, -1, -1))
 
