@@ -12,6 +12,9 @@ OUT   ?= submissions/latest
 ARGS  ?=
 TASK  ?=
 
+# OpenMP threads that spin while they wait stall each other on machines with other work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format bench score submission train-task clean-demo
 .DELETE_ON_ERROR:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import os
 import platform
 import shutil
 import subprocess
@@ -156,5 +155,4 @@ Stand-in weights: not comparable with any leaderboard. Lower is better in every 
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     main()

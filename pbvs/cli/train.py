@@ -16,6 +16,7 @@ from pbvs.cli.options import (
     JsonFlag,
     Precision,
     PrecisionOption,
+    RunsOption,
     SetOption,
     TasksFolderOption,
     Weights,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 def train(
     task: Annotated[str, typer.Argument(help="Name of the task.")],
     data: Annotated[Path, typer.Option("--data", help="Folder that `pbvs data prepare` made.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: runs/TASK.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: TASK in --runs.")] = None,
+    runs: RunsOption = Path("runs"),
     resume: Annotated[
         bool | None,
         typer.Option(
@@ -64,15 +66,8 @@ def train(
         raise UsageError(
             f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
         )
-    folder = out or Path("runs") / task
-    if folder.name != task:
-        raise UsageError(
-            f"the run folder of {task} must be called {task}",
-            where=folder,
-            next_step=f"for example --out {folder / task}: other tasks find their first weights beside it",
-        )
-    runs = Runs(folder.parent)
-    trainings = [NodeTraining(graph.spec, node, data, runs, weights.value) for node in graph.trainable]
+    found = Runs(runs, elsewhere={task: out} if out else {})
+    trainings = [NodeTraining(graph.spec, node, data, found, weights.value) for node in graph.trainable]
     if dry_run:
         _plan(trainings, json)
         return

@@ -323,7 +323,8 @@ class _Chain:
 
     def _description(self) -> str:
         words = [f"{t}: {' > '.join(self.book.graph(t).order)}" for t in self.s.tasks]
-        return f"pbvs, {'; '.join(sorted(words))}"
+        mark = "; trained with stand-in weights" if self.s.judges == "standin" and self.trained else ""
+        return f"pbvs, {'; '.join(sorted(words))}{mark}"
 
     def _record(self, step: str) -> Path:
         return self.s.out / "steps" / f"{step}.json"

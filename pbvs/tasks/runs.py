@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ class Runs:
 
     Attributes:
         folder: holds `<task>/<node>/`.
+        elsewhere: run folders of tasks that do not lie there; they hold `<node>/`.
         given: weights (a file, or a node's or task's run folder) to use in place of a run's.
         given_for: the task and node that `given` is for.
     """
 
     folder: Path
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
     given: Path | None = None
     given_for: tuple[str, str] | None = None
 
     def node_folder(self, task: str, node: str) -> Path:
         """The run folder of one node of one task."""
-        return self.folder / task / node
+        return self.elsewhere.get(task, self.folder / task) / node
 
     def weights_file(self, task: str, node: str) -> Path:
         """The weights to use for a node: the given ones, else its run's best."""
@@ -82,4 +84,4 @@ def runs_with(book: TaskBook, task: str, folder: Path, given: Path | None) -> Ru
             where="--checkpoint",
             next_step="leave it out, and name the folder of runs with --runs",
         )
-    return Runs(folder, given, nodes[0])
+    return Runs(folder, given=given, given_for=nodes[0])

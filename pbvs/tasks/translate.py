@@ -207,7 +207,9 @@ def seconds_per_image(folder: Path) -> float:
     """
     path = folder / RECORD
     if not path.is_file():
-        raise DataError("no record of a translation there", where=path, next_step="translate with pbvs first")
+        raise DataError(
+            "no record of a translation there", where=path, next_step="translate with pbvs, or give --runtime"
+        )
     record = json.loads(path.read_text(encoding="utf-8"))
     return float(record["seconds"]) / max(1, int(record["timed_images"]))
 
