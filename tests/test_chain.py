@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pbvs import pixels
+from pbvs.data.synth import make_archives
 
 TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
@@ -140,3 +141,17 @@ def same(files):
         for name, sha in files.items()
         if not any(t in name for t in timed) and "tensorboard" not in name
     }
+
+
+def test_rgb2ir_is_exact_on_made_scenes_whose_ir_is_the_gray(challenge, pbvs):
+    root = challenge.root / "made"
+    make_archives(root, locations=4, tiles=2, test_images=2, chip_px=96, ir="gray", target_px=64)
+    out = challenge.root / "out"
+    told = pbvs(
+        "translate", "rgb2ir", "--inputs", root / "test" / "rgb2ir", "--out", out, "--tasks", challenge.tasks
+    )
+    assert told.code == 0, told.err
+    targets = pixels.list_images(root / "test_targets" / "rgb2ir")
+    assert len(targets) == 2
+    for target in targets:
+        np.testing.assert_array_equal(pixels.read_image(out / target.name), pixels.read_image(target))
