@@ -46,14 +46,15 @@ class ChainSettings:
 
     Attributes:
         tasks: names, in any order; what they depend on is trained too.
-        data: root of the archives; None when all that the tasks need is trained already.
+        data: root of the archives; None when there is nothing to train in the tasks.
         test: root of the test inputs; None leaves out everything after training.
         targets: root of test targets; None leaves out the score.
         runs, out: folders for training and for what is made of the test inputs.
         judges: kind of the judges' weights.
         ranking: how the score is made.
-        device: `cpu`, `cuda`, ... as Fabric's accelerator.
+        accelerator, precision: Fabric's words for where and in which numbers the networks run.
         extra_data: what the readme says of it.
+        data_workers: processes that load training images.
     """
 
     book: TaskBook
@@ -331,8 +332,10 @@ class _Chain:
 
 
 def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
-    height, width = size_px
-    return f"{spec.family}-{height}x{width}" if spec.family == "stack" else spec.family
+    """A folder for each way of preparing, so that tasks which agree share one."""
+    size = f"-{size_px[0]}x{size_px[1]}" if spec.family == "stack" else ""
+    rule = "" if spec.data.uint16 == "full" else f"-{spec.data.uint16}"
+    return f"{spec.family}{size}{rule}"
 
 
 def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class Trainer:
         """
         started = saved = time.monotonic()
         before, images_before = self.seconds, self.images_seen
-        with stop_request() as stop, Curves(self.job.folder, self.images_seen) as curves:
+        with stop_request() as stop, self._curves() as curves:
             for batch in self._batches():
                 self._step(batch)
                 self.seconds = before + time.monotonic() - started
@@ -122,6 +123,10 @@ class Trainer:
         return Outcome(
             self.images_seen, self.images_seen - images_before, self.best_score, self.seconds, share
         )
+
+    def _curves(self) -> AbstractContextManager[Curves | None]:
+        """The curves, which one of several processes writes."""
+        return Curves(self.job.folder, self.images_seen) if self.fabric.is_global_zero else nullcontext()
 
     def _batches(self) -> Iterator[Batch]:
         """The batches that are left, on the device; counts the seconds spent waiting for them."""
@@ -164,13 +169,13 @@ class Trainer:
         self.steps_in_sums += 1
         self.images_seen += self.job.config.batch_size
 
-    def _log(self, curves: Curves) -> None:
+    def _log(self, curves: Curves | None) -> None:
         if self.steps_in_sums < _LOG_EVERY_STEPS and self.images_seen < self.job.total_images:
             return
         rate = self.job.config.learning_rate(self.images_seen, self.job.images_per_epoch)
         means = {name: float(value) / self.steps_in_sums for name, value in self.term_sums.items()}
         self.term_sums, self.steps_in_sums = {}, 0
-        if self.fabric.is_global_zero:
+        if curves is not None:
             curves.add("training", self.images_seen, {"learning_rate": rate, **means})
         self.report(self.images_seen, self.job.total_images, means)
 
@@ -179,12 +184,12 @@ class Trainer:
         before = self.images_seen - self.job.config.batch_size
         return self.images_seen // every_images > before // every_images
 
-    def _validate(self, curves: Curves) -> bool:
+    def _validate(self, curves: Curves | None) -> bool:
         every = self.job.config.validate_every_epochs * self.job.images_per_epoch
         due = self._crossed(every) or self.images_seen >= self.job.total_images
         if self.job.validator is None or not due:
             return False
-        if self.fabric.is_global_zero:
+        if curves is not None:
             values = self.job.validator.score(self.job.model.networks["G"], self.images_seen)
             curves.add("validation", self.images_seen, values)
             if self.best_score is None or values["score"] < self.best_score:
