@@ -48,8 +48,10 @@ def result_json(value: Any) -> None:
 
 
 def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table to stdout; numbers stand to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+    """A table to stdout, `title` in a line before it; numbers stand to the right."""
+    if title:
+        result(title)
+    made = Table()
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float) or row[i] in ("", "-") for row in rows)
         made.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
