@@ -88,7 +88,7 @@ def standin(
 
 
 def _show(rows: list[FileRow], json: bool) -> None:
-    from pbvs.score.weights import JUDGE_FILES
+    from pbvs.score.weights import JUDGE_FILES, hub_folder
 
     if json:
         console.result_json(
@@ -105,5 +105,5 @@ def _show(rows: list[FileRow], json: bool) -> None:
             ]
         )
         return
-    table = [(r.name, r.state, r.n_bytes, JUDGE_FILES[r.name].used_for, str(r.file)) for r in rows]
-    console.table(None, ("weights", "state", "bytes", "used for", "file"), table)
+    table = [(r.name, r.state, r.n_bytes, JUDGE_FILES[r.name].used_for, r.file.name) for r in rows]
+    console.table(str(hub_folder()), ("weights", "state", "bytes", "used for", "file"), table)
