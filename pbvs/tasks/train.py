@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -157,11 +157,9 @@ def _begin(training: NodeTraining, mode: Mode) -> None:
 
 
 def _move_aside(folder: Path) -> None:
-    """Keeps the last run beside the new one, as `<node>.previous`; one older than that is taken away."""
-    previous = folder.with_name(f"{folder.name}.previous")
-    if previous.exists():
-        shutil.rmtree(previous)
-    folder.rename(previous)
+    """Keeps a run beside the new one, as `<node>.previous-1`, `-2` ...; nothing is deleted."""
+    names = (folder.with_name(f"{folder.name}.previous-{n}") for n in itertools.count(1))
+    folder.rename(next(name for name in names if not name.exists()))
 
 
 def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:

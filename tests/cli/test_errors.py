@@ -148,7 +148,7 @@ def test_a_finished_training_says_so_and_changed_settings_start_over_beside_it(d
     assert "finished before" in told.out
     assert (runs / "sar2eo" / "pix2pixhd" / "best.safetensors").read_bytes() == before
     assert pbvs(*train, "--set", "nodes.pix2pixhd.training.seed=5").code == 0
-    assert (runs / "sar2eo" / "pix2pixhd.previous" / "best.safetensors").read_bytes() == before
+    assert (runs / "sar2eo" / "pix2pixhd.previous-1" / "best.safetensors").read_bytes() == before
     assert (runs / "sar2eo" / "pix2pixhd" / "best.safetensors").read_bytes() != before
 
 
