@@ -98,7 +98,8 @@ def run(
     def tell(event: Event) -> None:
         shower.close()
         events.append(event)
-        console.say(f"{event.step:<24} {event.state}: {event.words}")
+        write = console.result if dry_run and not json else console.say  # a plan is the result
+        write(f"{event.step:<24} {event.state}: {event.words}")
 
     steps = chosen_steps(chain(settings), start, end)
     with shower:
