@@ -140,7 +140,7 @@ def write_record(record: Path, out: Path, command: str, seconds: float, rows: li
     columns = ["task", "images", "answer", "L1", "L2", "LPIPS", "FID@64", "score (2024)"]
     with (record / "table.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
-    for curve in sorted(out.glob("runs/*/*/*.csv")):
+    for curve in [*sorted(out.glob("runs/*/*/curves.csv")), *sorted(out.glob("runs/*/*/validation.csv"))]:
         shutil.copy(curve, record / f"{curve.parts[-3]}_{curve.name}")
     table = "\n".join(f"| {' | '.join(map(str, row))} |" for row in [columns, ["---"] * len(columns), *rows])
     text = f"""# The whole chain on real images
