@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -155,3 +156,20 @@ def test_rgb2ir_is_exact_on_made_scenes_whose_ir_is_the_gray(challenge, pbvs):
     assert len(targets) == 2
     for target in targets:
         np.testing.assert_array_equal(pixels.read_image(out / target.name), pixels.read_image(target))
+
+
+@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_with_its_code_and_a_checkpoint(challenge, pbvs, signal_number, code):
+    assert pbvs(*challenge.run_args("sar2eo"), "--to", "prepare.eo_sar").code == 0
+    endless = "sar2eo.nodes.pix2pixhd.training.stages=[{epochs=100000,learning_rate=1e-4}]"
+    command = [sys.executable, "-m", "pbvs", *map(str, challenge.run_args("sar2eo")), "--set", endless]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    node = challenge.root / "out" / "runs" / "sar2eo" / "pix2pixhd"
+    while not (node / "curves.csv").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, told = process.communicate()
+    assert process.returncode == code
+    assert "a checkpoint was written at" in told
+    assert "Traceback" not in told
+    assert (node / "training_state.pt").is_file()

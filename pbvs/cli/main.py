@@ -32,6 +32,8 @@ app.command("run")(run.run)
 app.add_typer(weights.app, name="weights")
 
 
+_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
 # Typer's error of all misuse has no public name of its own: BadParameter < UsageError < this.
 _MISUSE: Any = typer.BadParameter.__mro__[2]
 
@@ -59,13 +61,14 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except PbvsError as error:
         _tell(error)
-        code = error.exit_code
+        sys.exit(error.exit_code)
     except _MISUSE as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort) as error:
-        code = getattr(error, "exit_code", 130)
-        console.say(f"{str(error) or 'interrupted'}; the same command goes on where it was")
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        console.say("interrupted; the same command goes on where it was")
     sys.exit(code if isinstance(code, int) else 0)
 
 

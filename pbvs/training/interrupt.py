@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pbvs.errors import PbvsError
 
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop and has written a checkpoint; `exit_code` is 130 or 143."""
 
-    def __init__(self, signal_number: int):
+class Interrupted(PbvsError):
+    """The run was asked to stop by a signal; `exit_code` is 130 or 143, as a shell has it."""
+
+    def __init__(self, signal_number: int, what_is_kept: str):
+        name = signal.Signals(signal_number).name
+        super().__init__(
+            f"stopped by {name}; {what_is_kept}", next_step="the same command goes on from there"
+        )
         self.exit_code = 128 + signal_number
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
 
 
 class StopRequest:
@@ -26,7 +31,7 @@ class StopRequest:
     def receive(self, signal_number: int, frame: FrameType | None) -> None:
         """Notes the signal; a second one stops at once, without a checkpoint."""
         if self.signal_number is not None:
-            raise Interrupted(signal_number)
+            raise Interrupted(signal_number, "the last checkpoint stays")
         self.signal_number = signal_number
 
 

@@ -231,7 +231,7 @@ class Trainer:
 
     def _obey(self, stop: StopRequest) -> None:
         if stop.signal_number is not None:
-            raise Interrupted(stop.signal_number)
+            raise Interrupted(stop.signal_number, f"a checkpoint was written at {self.images_seen} images")
 
     def _finish(self) -> None:
         if self.fabric.is_global_zero:
