@@ -83,6 +83,14 @@ def test_retraining_sar2rgb_makes_sar2ir_out_of_date(done, pbvs):
     assert plan["submit"][0] == plan["score"][0] == "would do"
 
 
+def test_retraining_sar2eo_makes_sar2rgb_out_of_date(done, pbvs):
+    new_seed = ("--set", "sar2eo.nodes.pix2pixhd.training.seed=7")
+    assert pbvs(*done.run_args(*TASKS), *new_seed, "--to", "sar2eo.train").code == 0
+    plan = states(pbvs(*done.run_args(*TASKS), *new_seed, "--dry-run", "--json"))
+    assert plan["sar2eo.train"][0] == "skipped"
+    assert plan["sar2rgb.train"] == ("would do", "first weights changed")
+
+
 def test_new_data_reaches_training_and_all_after_it(done, pbvs):
     tile = done.data / "Train_Data_and_Validation_EO_SAR" / "EO" / "train" / "Gotcha_1.png"
     pixels.write_png(tile, 255 - pixels.read_image(tile))

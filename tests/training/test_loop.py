@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,6 +133,24 @@ def test_masked_pixels_have_no_influence():
     assert plain[0] == spoilt[0]
     assert not plain[1].any()
     assert not spoilt[1].any()
+
+
+def test_a_pair_of_which_nothing_is_known_has_no_image_loss():
+    model = build(
+        GeneratorConfig(channels=4, downsamplings=1, blocks=1),
+        DiscriminatorConfig(channels=4),
+        (1, 1),
+        LossWeights(gan=0, feature_matching=0, vgg=0, lpips=1, l2=1),
+        (0.5, 0.999),
+        seed=3,
+        judges="standin",
+    )
+    model.setup(Fabric(accelerator="cpu", devices=1))
+    (phase,) = model.phases()
+    known = model_batch(torch.utils.data.default_collate([Pairs()[0]]), torch.device("cpu"))
+    unknown = replace(known, mask=torch.zeros_like(known.mask))
+    assert all(value > 0 for value in phase.terms(known).values())
+    assert {name: value.item() for name, value in phase.terms(unknown).items()} == {"lpips": 0.0, "l2": 0.0}
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_harmed(tmp_path):
