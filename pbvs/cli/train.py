@@ -58,7 +58,7 @@ def train(
     """Trains every network of TASK; the same command goes on with a run that was stopped."""
     from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import Runs
-    from pbvs.tasks.train import NodeTraining, check_judges, needed_judges
+    from pbvs.tasks.train import NodeTraining, check_judges
     from pbvs.training.fabric import make_fabric
 
     graph = book_with(tasks, task, set_).graph(task)
@@ -72,9 +72,7 @@ def train(
         _plan(trainings, json)
         return
     for training in trainings:
-        check_judges(
-            needed_judges(training.params.losses, training.spec.data.validate_images > 1), weights.value
-        )
+        check_judges(training.judges_needed, weights.value)
     mode: Mode = "auto" if resume is None else ("resume" if resume else "fresh")
     fabric = make_fabric(device.value, devices, nodes, precision.value)
     for training in trainings:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pbvs.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES
+from pbvs.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES, list_images
 
 Modality = Literal["sar", "eo", "rgb", "ir"]
 Family = Literal["eo_sar", "stack"]
@@ -38,6 +38,16 @@ PREPARED_MARK = "prepared.json"
 
 EXPECTED_LAYOUTS = (
     "Train_Data_<city>_SAR_IR_RGB/<latitude>_<longitude>/*.tif(f), or {SAR,EO}/{train,validation}/*.png"
+)
+
+# Below a root of test inputs: a folder of task folders, or the unpacked archives.
+_TEST_PLACES = (
+    "{task}/input",
+    "{task}",
+    "test/{task}/input",
+    "test/{task}",
+    "val/{task}/input",
+    "val/{task}",
 )
 
 _CITY = re.compile(r"train_data_(?P<city>.+?)_sar_ir_rgb", re.IGNORECASE)
@@ -175,3 +185,12 @@ def _folders(root: Path) -> Iterator[tuple[Folder, int]]:
         folders[:] = sorted(name for name in folders if not is_litter(name))
         names = tuple(sorted(name for name in files if not is_litter(name)))
         yield Folder(Path(top), Path(top).relative_to(root), names), n_litter
+
+
+def inputs_folder(root: Path, task: str) -> Path | None:
+    """The folder of a task's test inputs: `<task>/input/`, `<task>/`, or the same under `test/` or `val/`.
+
+    The first that holds images; where none does, the first that exists; None without any.
+    """
+    there = [folder for place in _TEST_PLACES if (folder := root / place.format(task=task)).is_dir()]
+    return next((folder for folder in there if list_images(folder)), there[0] if there else None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from collections.abc import Collection, Iterator
@@ -32,7 +30,7 @@ from pbvs.data.scan import PROBLEM_COLUMNS, Problem, Progress, look
 from pbvs.data.stretch import FULL
 from pbvs.data.warp import Valid, onto_grid, read_capture, without_place_warnings
 from pbvs.errors import DataError, ImageError
-from pbvs.files import write_json, write_text
+from pbvs.files import write_csv, write_json
 from pbvs.pixels import eight_bits, read_image
 
 PROBLEMS_NAME = "problems.csv"
@@ -265,16 +263,8 @@ def _index_rows(items: list[Item], records: dict[str, Record]) -> list[tuple[Any
 
 
 def _write_tables(out: Path, rows: list[tuple[Any, ...]], problems: list[Problem]) -> None:
-    write_text(out / PROBLEMS_NAME, _csv(PROBLEM_COLUMNS, [(p.path, p.kind, p.what) for p in problems]))
-    write_text(out / INDEX_NAME, _csv(INDEX_COLUMNS, rows))
-
-
-def _csv(columns: Collection[str], rows: list[tuple[Any, ...]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    write_csv(out / PROBLEMS_NAME, PROBLEM_COLUMNS, [(p.path, p.kind, p.what) for p in problems])
+    write_csv(out / INDEX_NAME, INDEX_COLUMNS, rows)
 
 
 __all__ = ["PROBLEMS_NAME", "PrepareRules", "PreparedSummary", "data_fingerprint", "prepare"]

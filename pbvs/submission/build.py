@@ -61,6 +61,7 @@ def build(
     readme: ReadmeFields,
     expected: Mapping[str, Expected],
     *,
+    inputs: Path | None = None,
     overwrite: bool = False,
     compression: int = DEFAULT_COMPRESSION,
     force_large: bool = False,
@@ -77,6 +78,7 @@ def build(
         out: the zip to make.
         readme: the contents of the zip's readme.
         expected: size and bands of each task's images; they must be met exactly, in uint8.
+        inputs: the root of the test inputs, to check the ids against; None leaves that out.
         overwrite: replace an existing `out`.
         compression: zlib's level of the PNGs, 0..9.
         force_large: build a zip of over 1 GB all the same; the platform is known to fail on such.
@@ -95,7 +97,7 @@ def build(
     try:
         with written_whole(out) as beside:
             _write(beside, items, readme, expected, compression, force_large, progress)
-            notes = _checked(beside, out, expected, allow)
+            notes = _checked(beside, out, expected, inputs, allow)
     except OSError as error:
         next_step = "free some space, or choose another place"
         raise SubmissionError(
@@ -206,9 +208,11 @@ def _told(faults: list[ImageError]) -> SubmissionError:
     return SubmissionError(what, where=faults[0].where, next_step=faults[0].next_step)
 
 
-def _checked(beside: Path, out: Path, expected: Mapping[str, Expected], allow: set[str]) -> list[str]:
+def _checked(
+    beside: Path, out: Path, expected: Mapping[str, Expected], inputs: Path | None, allow: set[str]
+) -> list[str]:
     """The notes on a zip that passes the check; an error for one that does not."""
-    report = check(beside, expected, allow=allow)
+    report = check(beside, expected, inputs, allow=allow)
     if report.problems:
         raise SubmissionError(
             f"the zip would not pass the check:\n{report.text()}",

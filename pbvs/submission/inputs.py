@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pbvs.data.layouts import inputs_folder
 from pbvs.pixels import list_images
 from pbvs.submission.rules import TASKS, Problem, not_attempted_notes, some_of
 
 _MOST_NAMED = 10
-_PLACES = ("{task}/input", "{task}", "test/{task}/input", "test/{task}", "val/{task}/input", "val/{task}")
 
 
 def input_ids(inputs: Path, task: str) -> set[str] | None:
     """The ids (file stems) of a task's test inputs, or None when `inputs` holds none for it.
 
-    Looked for in `<task>/input/`, `<task>/`, and the same under `test/` and then `val/`: a folder of task
-    folders and the root of the unpacked archives both serve.
+    Looked for where `pbvs.data.layouts.inputs_folder` says.
     """
-    for place in _PLACES:
-        folder = inputs / place.format(task=task)
-        if folder.is_dir():
-            ids = {path.stem for path in list_images(folder)}
-            if ids:
-                return ids
-    return None
+    folder = inputs_folder(inputs, task)
+    ids = {path.stem for path in list_images(folder)} if folder else set()
+    return ids or None
 
 
 def compare(stems: Mapping[str, set[str]], inputs: Path) -> tuple[list[Problem], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pbvs.data.layouts import Modality
 from pbvs.errors import TaskError, UsageError, nearest
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.modules.whole_task import WholeTaskParams
@@ -67,7 +68,7 @@ class TaskBook:
             spec = self.spec(name)
             problems = Problems(spec.file)
             self._check_references(spec, problems)
-            bands = {n: self._task_bands(n) for n in self.embedded(spec) if n in self.names}
+            bands = {n: self._modalities(n) for n in self.embedded(spec) if n in self.names}
             graph = TaskGraph.checked(spec, bands, self.weight_edges(spec), problems)
             problems.raise_any()
             for needed in self.needs(spec):
@@ -118,7 +119,7 @@ class TaskBook:
                 next_step="`pbvs tasks list` shows the tasks",
             )
 
-    def _task_bands(self, name: str) -> tuple[str, str]:
+    def _modalities(self, name: str) -> tuple[Modality, Modality]:
         spec = self.spec(name)
         return spec.source, spec.target
 

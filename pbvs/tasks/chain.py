@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,21 +10,21 @@ from typing import Any
 
 from pbvs import pixels
 from pbvs.data.index import INDEX_NAME
-from pbvs.data.layouts import find_images
+from pbvs.data.layouts import BANDS, find_images, inputs_folder
 from pbvs.data.prepare import PrepareRules, prepare
 from pbvs.data.records import content_hash, load_records
-from pbvs.errors import DataError, SubmissionError, UsageError
-from pbvs.files import fingerprint, write_json, write_text
+from pbvs.errors import DataError, UsageError
+from pbvs.files import fingerprint, write_csv, write_json
 from pbvs.score.judge import Judge, ScoreReport, score_folders
 from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
-from pbvs.submission import Expected, ReadmeFields, build, check
+from pbvs.submission import Expected, ReadmeFields, build
 from pbvs.tasks import translate
 from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
 from pbvs.tasks.runs import Runs
-from pbvs.tasks.spec import BANDS, TaskSpec
+from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
-from pbvs.tasks.train import NodeTraining, check_judges, needed_judges, train_node
+from pbvs.tasks.train import NodeTraining, check_judges, train_node, working_size_px
 from pbvs.training.fabric import make_fabric
 
 # The files of pbvs.data that decide what prepare makes.
@@ -118,7 +116,7 @@ class _Chain:
         names: set[str] = set()
         for task in self.trained:
             for training in self._trainings(task):
-                names |= needed_judges(training.params.losses, training.spec.data.validate_images > 1)
+                names |= training.judges_needed
         if self.s.targets is not None and self.s.test is not None:
             names |= {"vgg16", "inception"}
         check_judges(names, self.s.judges)
@@ -134,12 +132,17 @@ class _Chain:
 
     def _trainings(self, task: str) -> list[NodeTraining]:
         graph = self.book.graph(task)
-        found = []
-        for node in graph.trainable:
-            training = NodeTraining(graph.spec, node, Path(), self.runs, self.s.judges)
-            folder = self.s.runs / "prepared" / _prepared_name(graph.spec, training.size_px)
-            found.append(NodeTraining(graph.spec, node, folder, self.runs, self.s.judges))
-        return found
+        folder = self.s.runs / "prepared"
+        return [
+            NodeTraining(
+                graph.spec,
+                node,
+                folder / _prepared_name(graph.spec, working_size_px(graph.spec, node)),
+                self.runs,
+                self.s.judges,
+            )
+            for node in graph.trainable
+        ]
 
     def _prepare(self, folder: Path, trainings: list[NodeTraining]) -> Step:
         root = self.s.data
@@ -289,21 +292,15 @@ class _Chain:
         expected = expected_images(self.book)
 
         def work() -> str:
-            readme = self._readme(tasks)
             built = build(
                 predictions,
                 out,
-                readme,
+                self._readme(tasks),
                 expected,
+                inputs=self.s.test,
                 overwrite=True,
                 progress=lambda done, total: self.s.progress("submit", done, total, {}),
             )
-            report = check(out, expected, inputs=self.s.test)
-            if report.problems:
-                raise SubmissionError(
-                    f"the zip does not keep the platform's rules:\n{report.text()}",
-                    where=out,
-                )
             n_images = sum(built.images.values())
             return f"{n_images} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
 
@@ -353,7 +350,7 @@ def _images(folder: Path) -> str:
 
 
 def find_inputs(test: Path, task: str) -> Path:
-    """The folder of a task's test inputs below `test`: `TASK/`, `test/TASK/`, or either with `input/`.
+    """The folder of a task's test inputs below `test`, see `pbvs.data.layouts.inputs_folder`.
 
     Raises:
         UsageError: `test` does not exist.
@@ -361,10 +358,8 @@ def find_inputs(test: Path, task: str) -> Path:
     """
     if not test.is_dir():
         raise UsageError("the folder of test inputs does not exist", where=test)
-    places = [f"{task}/input", task, f"test/{task}/input", f"test/{task}", f"val/{task}/input"]
-    for place in places:
-        if (test / place).is_dir():
-            return test / place
+    if folder := inputs_folder(test, task):
+        return folder
     there = ", ".join(sorted(p.name for p in test.iterdir())[:8]) or "nothing"
     raise DataError(
         f"no test inputs for {task}: there is {there}",
@@ -385,11 +380,7 @@ def write_score(report: ScoreReport, to_json: Path | None, to_csv: Path | None) 
         write_json(to_json, report.to_json())
     if to_csv is not None:
         rows = report.csv_rows()
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_text(to_csv, text.getvalue())
+        write_csv(to_csv, list(rows[0]), [list(row.values()) for row in rows])
 
 
 def read_score(path: Path) -> dict[str, Any]:

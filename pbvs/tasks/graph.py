@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
+from pbvs.data.layouts import BANDS, Modality
 from pbvs.errors import UsageError, nearest
 from pbvs.modules.node import Operator
 from pbvs.modules.registry import NODE_KINDS
 from pbvs.modules.whole_task import WholeTaskParams
-from pbvs.tasks.spec import BANDS, Node, Problems, TaskSpec
+from pbvs.tasks.spec import Node, Problems, TaskSpec
 
 SOURCE = "source"
 
@@ -40,7 +41,7 @@ class TaskGraph:
     def checked(
         cls,
         spec: TaskSpec,
-        embedded: Mapping[str, tuple[str, str]],
+        embedded: Mapping[str, tuple[Modality, Modality]],
         weight_edges: Sequence[WeightEdge],
         problems: Problems,
     ) -> TaskGraph:
@@ -170,7 +171,10 @@ def _check_use(spec: TaskSpec, problems: Problems) -> None:
 
 
 def _bands(
-    spec: TaskSpec, order: Sequence[str], embedded: Mapping[str, tuple[str, str]], problems: Problems
+    spec: TaskSpec,
+    order: Sequence[str],
+    embedded: Mapping[str, tuple[Modality, Modality]],
+    problems: Problems,
 ) -> dict[str, int]:
     bands = {SOURCE: BANDS[spec.source]}
     for name in order:
@@ -189,7 +193,7 @@ def _bands(
 
 
 def _node_bands(
-    node: Node, inputs: list[int], spec: TaskSpec, embedded: Mapping[str, tuple[str, str]]
+    node: Node, inputs: list[int], spec: TaskSpec, embedded: Mapping[str, tuple[Modality, Modality]]
 ) -> int:
     if not isinstance(node.params, WholeTaskParams):
         return NODE_KINDS[node.use].bands(node.params, inputs, BANDS[spec.target])

@@ -16,8 +16,6 @@ from pbvs.modules.node import Params
 from pbvs.modules.pix2pixhd import SizePx
 from pbvs.modules.registry import NODE_KINDS
 
-BANDS: dict[str, int] = {"sar": 1, "eo": 1, "rgb": 3, "ir": 1}
-
 
 class DataRules(BaseModel):
     """How pairs are made of the captures of a location."""

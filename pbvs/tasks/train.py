@@ -15,10 +15,10 @@ from lightning.fabric import Fabric
 import pbvs
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
+from pbvs.data.layouts import BANDS
 from pbvs.data.pairs import PairDraws
 from pbvs.errors import CheckpointError, DataError, WeightsError
 from pbvs.files import fingerprint, sha256_of_file, write_json
-from pbvs.losses.total import LossWeights
 from pbvs.models.adapt import adapt_discriminator, adapt_generator
 from pbvs.models.pix2pixhd import Discriminator, Generator, count_weights
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
@@ -26,10 +26,10 @@ from pbvs.score.judge import Judge
 from pbvs.score.weights import JUDGE_FILES, WeightsKind, marked, status
 from pbvs.tasks.graph import TaskGraph
 from pbvs.tasks.runs import Runs
-from pbvs.tasks.spec import BANDS, Node, TaskSpec
+from pbvs.tasks.spec import Node, TaskSpec
 from pbvs.tasks.steps import code_version, differences
 from pbvs.training import checkpoint
-from pbvs.training.gan import Pix2PixHD, build
+from pbvs.training.gan import Pix2PixHD
 from pbvs.training.loop import Job, Outcome, Report, Trainer
 from pbvs.training.validation import Validator
 
@@ -63,7 +63,15 @@ class NodeTraining:
     @property
     def size_px(self) -> tuple[int, int]:
         """The size the network works at."""
-        return self.params.size_px or self.spec.size_px
+        return working_size_px(self.spec, self.node)
+
+    @property
+    def judges_needed(self) -> set[str]:
+        """The judges' files that the training asks for, by its losses and to validate."""
+        losses, validates = self.params.losses, self.spec.data.validate_images > 1
+        names = {"vgg19"} if losses.vgg else set()
+        names |= {"vgg16"} if losses.lpips or validates else set()
+        return names | ({"inception"} if validates else set())
 
     @property
     def bands(self) -> tuple[int, int]:
@@ -142,8 +150,7 @@ def _begin(training: NodeTraining, mode: Mode) -> None:
     folder, record = training.folder, training.folder / RECORD
     made_of = training.made_of()
     if record.is_file():
-        before = json.loads(record.read_text(encoding="utf-8"))["made_of"]
-        same = not differences(before, made_of)
+        same = not differences(_made_of_run(training), made_of)
         if mode != "fresh" and (same or mode == "resume"):
             if not same:
                 write_json(record, _record(training, made_of))
@@ -154,6 +161,13 @@ def _begin(training: NodeTraining, mode: Mode) -> None:
         _move_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(record, _record(training, made_of))
+
+
+def _made_of_run(training: NodeTraining) -> dict[str, str]:
+    """What the run in the folder is made of, as it was recorded when it began."""
+    record = json.loads((training.folder / RECORD).read_text(encoding="utf-8"))
+    made_of: dict[str, str] = record["made_of"]
+    return made_of
 
 
 def _move_aside(folder: Path) -> None:
@@ -183,7 +197,8 @@ def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:
 
 def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job, str]:
     params = training.params
-    train_draws = _draws(training, "train")
+    prepared = PreparedData.open(training.prepared)
+    train_draws = _draws(training, prepared, "train")
     dataset = PairDataset(
         train_draws,
         size_px=training.size_px,
@@ -191,7 +206,7 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         flips=params.training.flips,
         seed=params.training.seed,
     )
-    model = build(
+    model = Pix2PixHD(
         params.generator,
         params.discriminator,
         training.bands,
@@ -207,7 +222,7 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         "size_px": list(training.size_px),
         "bands": list(training.bands),
         "params": params.model_dump(mode="json"),
-        "made_of": training.made_of(),
+        "made_of": _made_of_run(training),
         "weights": training.judges,
         "marked": marked(training.judges),
     }
@@ -218,16 +233,16 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         params.training,
         dataset,
         len(train_draws),
-        _validator(training, fabric),
+        _validator(training, prepared, fabric),
         data_workers,
     )
     return job, started_from
 
 
-def _draws(training: NodeTraining, split: Literal["train", "heldout"]) -> PairDraws:
+def _draws(training: NodeTraining, prepared: PreparedData, split: Literal["train", "heldout"]) -> PairDraws:
     data = training.spec.data
     return PairDraws(
-        PreparedData.open(training.prepared),
+        prepared,
         source=training.spec.source,
         target=training.spec.target,
         family=training.spec.family,
@@ -240,13 +255,13 @@ def _draws(training: NodeTraining, split: Literal["train", "heldout"]) -> PairDr
     )
 
 
-def _validator(training: NodeTraining, fabric: Fabric) -> Validator | None:
+def _validator(training: NodeTraining, prepared: PreparedData, fabric: Fabric) -> Validator | None:
     """The validator, or None when nothing is held out or wanted; at least two images make an FID."""
     wanted = training.spec.data.validate_images
     if wanted < 2:
         return None
     try:
-        draws = _draws(training, "heldout")
+        draws = _draws(training, prepared, "heldout")
     except DataError:  # no location is held out: `best` is then the last, and the outcome says so
         return None
     if len(draws) < 2:
@@ -275,22 +290,16 @@ def _load_first_weights(training: NodeTraining, model: Pix2PixHD) -> str:
     return told
 
 
+def working_size_px(spec: TaskSpec, node: Node) -> tuple[int, int]:
+    """The size that a trained node works at: its own, else what its task writes."""
+    assert isinstance(node.params, Pix2PixHDParams)
+    return node.params.size_px or spec.size_px
+
+
 def grid_size_px(graph: TaskGraph) -> tuple[int, int]:
     """The size to prepare a task's captures at: what its networks work at, or what it writes without any."""
-    sizes = [
-        n.params.size_px or graph.spec.size_px
-        for n in graph.trainable
-        if isinstance(n.params, Pix2PixHDParams)
-    ]
+    sizes = [working_size_px(graph.spec, node) for node in graph.trainable]
     return max(sizes, default=graph.spec.size_px)
-
-
-def needed_judges(losses: LossWeights, validates: bool) -> set[str]:
-    """The judges' files that training with these losses asks for."""
-    names = {"vgg19"} if losses.vgg else set()
-    if losses.lpips or validates:
-        names.add("vgg16")
-    return names | ({"inception"} if validates else set())
 
 
 def check_judges(names: set[str], kind: WeightsKind) -> None:

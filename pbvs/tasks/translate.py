@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pbvs import pixels
+from pbvs.data.layouts import BANDS
 from pbvs.errors import DataError, ImageError, UsageError
 from pbvs.files import fingerprint, sha256_of_file, write_json
 from pbvs.modules.node import Operator
 from pbvs.modules.registry import NODE_KINDS
 from pbvs.tasks.book import TaskBook
 from pbvs.tasks.runs import Runs
-from pbvs.tasks.spec import BANDS
 
 RECORD = ".translate.json"  # hidden, so that it is no image and no part of a submission
 Progress = Callable[[int, int], None]
@@ -140,11 +141,10 @@ def translate_folder(
         pixels.write_png(out / f"{path.stem}.png", translator.stored(image))
         record["seconds"] += time.perf_counter() - started
         record["timed_images"] += 1
+        write_json(out / RECORD, record)  # with each image: a run that is killed keeps the times it took
         if progress:
             progress(done, len(sources))
-        if done % 100 == 0 or done == len(sources):
-            write_json(out / RECORD, record)
-    return Translated(len(sources), len(todo), record["seconds"] / max(1, record["timed_images"]))
+    return Translated(len(sources), len(todo), _mean_seconds(record))
 
 
 def input_images(folder: Path) -> list[Path]:
@@ -161,10 +161,8 @@ def input_images(folder: Path) -> list[Path]:
         raise DataError(
             "no PNG or TIFF images there", where=folder, next_step="name the folder of one task's inputs"
         )
-    stems = [path.stem for path in images]
-    doubled = (
-        sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
-    )
+    counts = Counter(path.stem for path in images)
+    doubled = sorted(stem for stem, count in counts.items() if count > 1)
     if doubled:
         raise DataError(
             f"two inputs have one name: {', '.join(doubled[:10])}", where=folder, next_step="keep one of each"
@@ -211,6 +209,10 @@ def seconds_per_image(folder: Path) -> float:
             "no record of a translation there", where=path, next_step="translate with pbvs, or give --runtime"
         )
     record = json.loads(path.read_text(encoding="utf-8"))
+    return _mean_seconds(record)
+
+
+def _mean_seconds(record: Mapping[str, Any]) -> float:
     return float(record["seconds"]) / max(1, int(record["timed_images"]))
 
 

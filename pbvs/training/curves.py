@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from pbvs.files import write_text
+from pbvs.files import write_csv
 
 
 class Curve:
@@ -34,12 +33,8 @@ class Curve:
         self._write()
 
     def _write(self) -> None:
-        text = io.StringIO()
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        write_text(self.path, text.getvalue())
+        write_csv(self.path, columns, [[row.get(key, "") for key in columns] for row in self.rows])
 
 
 class Curves:

@@ -48,14 +48,19 @@ class Pix2PixHD:
         generator: GeneratorConfig,
         discriminator: DiscriminatorConfig,
         bands: tuple[int, int],
-        loss: GeneratorLoss,
+        losses: LossWeights,
         betas: tuple[float, float],
         seed: int,
+        judges: WeightsKind,
     ):
-        """`bands`: of source and target. The first weights are drawn from `seed`."""
+        """`bands`: of source and target. The first weights are drawn from `seed`.
+
+        Raises:
+            WeightsError: a loss term's network has no weights of the kind `judges`.
+        """
         draw = torch.Generator().manual_seed(seed)
         self.networks: dict[str, nn.Module] = {"G": Generator(generator, *bands)}
-        if loss.weights.adversarial:
+        if losses.adversarial:
             self.networks["D"] = Discriminator(discriminator, sum(bands))
         for network in self.networks.values():
             first_weights(network, draw)
@@ -63,13 +68,8 @@ class Pix2PixHD:
             name: torch.optim.Adam(network.parameters(), lr=0.0, betas=betas)
             for name, network in self.networks.items()
         }
-        self.loss = loss
+        self.loss = GeneratorLoss(losses, judges)
         self._made: Tensor | None = None
-
-    @property
-    def weights(self) -> LossWeights:
-        """The weights of the generator's terms."""
-        return self.loss.weights
 
     def setup(self, fabric: Fabric) -> None:
         """Moves everything to the device and wraps each network apart for distribution."""
@@ -111,16 +111,3 @@ class Pix2PixHD:
         judge = self.networks["D"]
         made, real = stacked(batch.source, self._made), stacked(batch.source, batch.target)
         return discriminator_terms(made=judge(made), real=judge(real))
-
-
-def build(
-    generator: GeneratorConfig,
-    discriminator: DiscriminatorConfig,
-    bands: tuple[int, int],
-    losses: LossWeights,
-    betas: tuple[float, float],
-    seed: int,
-    judges: WeightsKind,
-) -> Pix2PixHD:
-    """A fresh Pix2PixHD; see the class."""
-    return Pix2PixHD(generator, discriminator, bands, GeneratorLoss(losses, judges), betas, seed)

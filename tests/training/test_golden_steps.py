@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 
 from pbvs.losses.total import LossWeights
 from pbvs.models.pix2pixhd import DiscriminatorConfig, GeneratorConfig
-from pbvs.training.gan import Batch, build
+from pbvs.training.gan import Batch, Pix2PixHD
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pix2pixhd" / "train_three_steps.npz"
 
@@ -30,7 +30,7 @@ def test_three_steps_end_with_the_published_weights_and_losses():
     arrays = np.load(GOLDEN)
     config = json.loads(str(arrays["config"]))
     assert (config["G"]["netG"], config["lambda_feat"]) == ("global", 10.0)
-    model = build(
+    model = Pix2PixHD(
         GeneratorConfig(channels=6, downsamplings=2, blocks=1),
         DiscriminatorConfig(channels=6, layers=3, scales=2),
         (1, 1),

@@ -13,7 +13,7 @@ from pbvs.errors import CheckpointError, TrainingError, UsageError
 from pbvs.losses.total import GeneratorLoss, LossWeights
 from pbvs.models.pix2pixhd import DiscriminatorConfig, GeneratorConfig
 from pbvs.training import checkpoint
-from pbvs.training.gan import build
+from pbvs.training.gan import Pix2PixHD
 from pbvs.training.interrupt import Interrupted
 from pbvs.training.loop import Job, Trainer, model_batch
 from pbvs.training.schedule import Stage, TrainingConfig
@@ -48,7 +48,7 @@ def config(batch_size=2):
 
 
 def trainer(folder, dataset=None, validator=None, batch_size=2):
-    model = build(
+    model = Pix2PixHD(
         GeneratorConfig(channels=4, downsamplings=1, blocks=1),
         DiscriminatorConfig(channels=4, layers=1, scales=2),
         (1, 1), LossWeights(vgg=0, lpips=0), (0.5, 0.999), seed=3, judges="standin",
@@ -136,7 +136,7 @@ def test_masked_pixels_have_no_influence():
 
 
 def test_a_pair_of_which_nothing_is_known_has_no_image_loss():
-    model = build(
+    model = Pix2PixHD(
         GeneratorConfig(channels=4, downsamplings=1, blocks=1),
         DiscriminatorConfig(channels=4),
         (1, 1),
