@@ -31,6 +31,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def sweep_unfinished(folder: Path) -> None:
+    """Takes away what killed processes left unfinished below `folder`; nothing else may be writing there."""
+    for part in folder.rglob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text to `path`, whole or not at all."""
     with written_whole(path) as beside:

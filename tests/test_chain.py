@@ -101,6 +101,22 @@ def test_new_data_reaches_training_and_all_after_it(done, pbvs):
     assert plan["prepare.stack-32x32"][0] == plan["rgb2ir.translate"][0] == "skipped"
 
 
+def test_what_a_killed_process_left_unfinished_is_cleared_away(done, pbvs):
+    out = done.root / "out"
+    strays = [
+        out / "predictions" / "sar2eo" / ".0.1.part.png",
+        out / "runs" / "sar2eo" / "pix2pixhd" / ".last.1.part.safetensors",
+        out / "steps" / ".submit.1.part.json",
+        out / ".submission.1.part.zip",
+    ]
+    for stray in strays:
+        stray.write_bytes(b"torn")
+    for record in (*out.glob("steps/*.json"), out / "runs" / "sar2eo" / "step.json"):
+        record.unlink()
+    assert pbvs(*done.run_args(*TASKS)).code == 0
+    assert [stray for stray in strays if stray.exists()] == []
+
+
 def test_part_of_a_run(challenge, pbvs):
     told = states(pbvs(*challenge.run_args("sar2rgb"), "--to", "sar2eo.train", "--json"))
     assert set(told) == {"prepare.eo_sar", "sar2eo.train"}

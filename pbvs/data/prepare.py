@@ -30,7 +30,7 @@ from pbvs.data.scan import PROBLEM_COLUMNS, Problem, Progress, look
 from pbvs.data.stretch import FULL
 from pbvs.data.warp import Valid, onto_grid, read_capture, without_place_warnings
 from pbvs.errors import DataError, ImageError
-from pbvs.files import write_csv, write_json
+from pbvs.files import sweep_unfinished, write_csv, write_json
 from pbvs.pixels import eight_bits, read_image
 
 PROBLEMS_NAME = "problems.csv"
@@ -138,8 +138,7 @@ def _about(root: Path, rules: PrepareRules, asked: Asked, size_px: tuple[int, in
 def _sweep_unfinished(out: Path) -> None:
     """Takes away half-written files of an earlier call that was killed."""
     if (out / PREPARED_MARK).exists() and not read_about(out)["complete"]:
-        for part in out.rglob(".*.part*"):
-            part.unlink(missing_ok=True)
+        sweep_unfinished(out)
 
 
 # ---- the work on one file

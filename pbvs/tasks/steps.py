@@ -15,7 +15,7 @@ from typing import Any
 
 import pbvs
 from pbvs.errors import UsageError, nearest
-from pbvs.files import sha256_of_file, write_json
+from pbvs.files import sha256_of_file, sweep_unfinished, write_json
 
 
 @dataclass
@@ -50,8 +50,10 @@ class Step:
         return differences(done["made_of"], self.made_of()) + self._changed_outputs(done["outputs"])
 
     def do(self) -> str:
-        """Does the step and records it."""
+        """Does the step and records it; first clears away what a killed process left of it unfinished."""
         self.record.unlink(missing_ok=True)
+        for folder in {path.parent for path in (self.record, *self.outputs())}:
+            sweep_unfinished(folder)
         made_of = {} if self.reads_first else self.made_of()
         told = self.work()
         self._write(self.made_of() if self.reads_first else made_of)
