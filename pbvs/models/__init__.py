@@ -1,5 +1,5 @@
-"""The networks. `NETWORKS` in `registry` names those that a task file can ask for."""
+"""The networks."""
 
-from pbvs.models.official import from_official
+from pbvs.models.official import from_official, load_official, to_official, write_official
 
-__all__ = ["from_official"]
+__all__ = ["from_official", "load_official", "to_official", "write_official"]

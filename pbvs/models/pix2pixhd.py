@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pbvs.models.layers import NormName, ResidualBlock, norm_layer
+from pbvs.models.recompute import run_recomputing
 
 
 class GeneratorConfig(BaseModel):
@@ -71,16 +72,21 @@ def _global_layers(bands_in: int, bands_out: int, channels: int, config: Generat
 
 
 class Generator(nn.Module):
-    """Translates `N,bands_in,H,W` in [-1,1] to `N,bands_out,H,W` in [-1,1], any H and W of at least 32.
+    """Translates `N,bands_in,H,W` in [-1,1] to `N,bands_out,H,W` in [-1,1], any H and W.
 
-    Sizes that the halvings do not divide are padded by reflection on the right and below, and cut again.
+    Sizes that the halvings do not divide, or too small for them, are padded by reflection on the right
+    and below, and cut again. With `checkpointing` on, training keeps only what stands between the layers
+    and computes the rest again in the backward pass: the same gradients with less memory.
     """
 
     def __init__(self, config: GeneratorConfig, bands_in: int, bands_out: int):
         super().__init__()
         self.config, self.bands_in, self.bands_out = config, bands_in, bands_out
+        self.checkpointing = False
         self.enhancers = config.enhancers if config.kind == "local" else 0
-        self.multiple = 2 ** (config.downsamplings + self.enhancers)
+        self.multiple: int = 2 ** (config.downsamplings + self.enhancers)
+        # The deepest layers need two pixels, and the first convolution's reflection needs four.
+        self.least_px: int = max(2 * self.multiple, 4 * 2**self.enhancers)
         body = _global_layers(bands_in, bands_out, config.channels * 2**self.enhancers, config)
         self.model = nn.Sequential(*(body[:-3] if self.enhancers else body))
         for n in range(1, self.enhancers + 1):
@@ -106,51 +112,108 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`N,bands_in,H,W` to `N,bands_out,H,W`, both in [-1,1]."""
         height, width = x.shape[-2:]
-        padded = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="reflect")
-        out: Tensor = self._enhanced(padded) if self.enhancers else self.model(padded)
+        padded = _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
+        out = self._enhanced(padded) if self.enhancers else self._run("model", padded)
         return out[..., :height, :width]
+
+    def _side_px(self, side_px: int) -> int:
+        """The next side that the network can work at."""
+        return max(self.least_px, -(-side_px // self.multiple) * self.multiple)
 
     def _enhanced(self, x: Tensor) -> Tensor:
         pyramid = [x]
         for _ in range(self.enhancers):
-            pyramid.append(F.avg_pool2d(pyramid[-1], 3, stride=2, padding=1, count_include_pad=False))
-        out: Tensor = self.model(pyramid[-1])
+            pyramid.append(_halved(pyramid[-1]))
+        out = self._run("model", pyramid[-1])
         for n in range(1, self.enhancers + 1):
             finer = pyramid[self.enhancers - n]
-            out = getattr(self, f"model{n}_2")(getattr(self, f"model{n}_1")(finer) + out)
+            out = self._run(f"model{n}_2", self._run(f"model{n}_1", finer) + out)
+        return out
+
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        layers: nn.Sequential = getattr(self, name)
+        if self.checkpointing and torch.is_grad_enabled():
+            return run_recomputing(layers, x)
+        out: Tensor = layers(x)
         return out
 
 
-class Discriminator(nn.Module):
-    """Patch discriminators at several scales over source and target stacked, with all their features."""
+def _reflected(x: Tensor, dim: Literal[-1, -2], side_px: int) -> Tensor:
+    """`x` continued by reflection at the end of `dim` to `side_px`, to and fro where that is far."""
+    while (missing := side_px - x.shape[dim]) > 0:
+        step = min(missing, max(1, x.shape[dim] - 1))
+        mode = "reflect" if x.shape[dim] > 1 else "replicate"  # one pixel has nothing to reflect
+        x = F.pad(x, (0, step, 0, 0) if dim == -1 else (0, 0, 0, step), mode=mode)
+    return x
 
-    def __init__(self, config: DiscriminatorConfig, bands_in: int):
+
+def _halved(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+
+
+class Discriminator(nn.Module):
+    """Patch discriminators at several scales over source and target stacked, with all their features.
+
+    Args:
+        only_verdicts: give no features but the last of each scale, and bear the names that the published
+            code uses then (its `getIntermFeat` off, for training without feature matching).
+        sigmoid: end in a sigmoid (its `use_sigmoid`); it has no effect there along with features.
+    """
+
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        bands_in: int,
+        *,
+        only_verdicts: bool = False,
+        sigmoid: bool = False,
+    ):
         super().__init__()
+        assert only_verdicts or not sigmoid
         self.config, self.bands_in = config, bands_in
+        self.only_verdicts, self.sigmoid = only_verdicts, sigmoid
         for scale in range(config.scales):
-            for layer, block in enumerate(self._blocks()):
-                self.add_module(f"scale{scale}_layer{layer}", block)
+            if only_verdicts:
+                layers = [layer for block in self._blocks() for layer in block]
+                self.add_module(f"layer{scale}", nn.Sequential(*layers, *[nn.Sigmoid()] * sigmoid))
+            else:
+                for layer, block in enumerate(self._blocks()):
+                    self.add_module(f"scale{scale}_layer{layer}", block)
 
     def _blocks(self) -> list[nn.Sequential]:
         config = self.config
-        widths = [min(config.channels * 2**i, 512) for i in range(config.layers + 1)]
+        # The first width is as asked for; only the doubled ones stop at 512.
+        widths = [config.channels]
+        for _ in range(config.layers):
+            widths.append(min(widths[-1] * 2, 512))
         blocks = [nn.Sequential(_patch_conv(self.bands_in, widths[0], stride=2), nn.LeakyReLU(0.2))]
         for i in range(1, config.layers + 1):
             conv = _patch_conv(widths[i - 1], widths[i], stride=2 if i < config.layers else 1)
             blocks.append(nn.Sequential(conv, norm_layer(config.norm, widths[i]), nn.LeakyReLU(0.2)))
         return [*blocks, nn.Sequential(_patch_conv(widths[-1], 1, stride=1))]
 
+    def first_convolutions(self) -> list[nn.Module]:
+        """The convolutions that read source and target, one a scale."""
+        name = "layer{}" if self.only_verdicts else "scale{}_layer0"
+        return [getattr(self, name.format(scale))[0] for scale in range(self.config.scales)]
+
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """`N,bands_in,H,W` to features: one list a scale, the full size first; its last is the verdict."""
         results: list[list[Tensor]] = []
         # The published code gives the full size to the discriminator with the highest number.
         for scale in reversed(range(self.config.scales)):
-            features = [x]
-            for layer in range(self.config.layers + 2):
-                features.append(getattr(self, f"scale{scale}_layer{layer}")(features[-1]))
-            results.append(features[1:])
-            x = F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+            results.append(self._at_scale(scale, x))
+            if scale:
+                x = _halved(x)
         return results
+
+    def _at_scale(self, scale: int, x: Tensor) -> list[Tensor]:
+        if self.only_verdicts:
+            return [getattr(self, f"layer{scale}")(x)]
+        features = [x]
+        for layer in range(self.config.layers + 2):
+            features.append(getattr(self, f"scale{scale}_layer{layer}")(features[-1]))
+        return features[1:]
 
 
 def _patch_conv(bands_in: int, bands_out: int, stride: int) -> nn.Conv2d:

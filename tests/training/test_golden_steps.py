@@ -1,69 +1,184 @@
-"""Three steps of ours against three steps of the published code: losses and weights."""
+"""The production step against the published one: losses and weights, of any configuration."""
 
-import json
+import copy
+import importlib
+import itertools
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from pbvs.losses.total import LossWeights
-from pbvs.models.pix2pixhd import DiscriminatorConfig, GeneratorConfig
-from pbvs.training.gan import Batch, Pix2PixHD
+from pbvs.models import from_official
+from pbvs.models.official_config import arguments_of
+from pbvs.models.pix2pixhd import stacked
+from pbvs.training.gan import Pix2PixHD
+from pbvs.training.model import Batch, plain
+from pbvs.training.step import train_step
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "pix2pixhd" / "train_three_steps.npz"
+sys.path.append(str(Path(__file__).parents[1] / "models"))
+golden_files, official = (importlib.import_module(name) for name in ("golden_files", "plain_official"))
 
-# The biases of convolutions that no norm follows.
-KEPT_BIASES = {
-    "G": ["model.18.bias"],
-    "D": [f"scale{scale}_layer{layer}.0.bias" for scale in (0, 1) for layer in (0, 4)],
+G = {"netG": "global", "input_nc": 1, "output_nc": 1, "ngf": 4, "n_downsample_global": 2,
+     "n_blocks_global": 1}  # fmt: skip
+D = {"ndf": 4, "n_layers_D": 3, "num_D": 2}
+LOCAL = {**G, "netG": "local", "ngf": 2, "n_local_enhancers": 1, "n_blocks_local": 1}
+# Networks, and what differs from the usual settings: N is the batch, the rest as in a golden file.
+OTHERS = {
+    "other bands, batch 1": (G | {"input_nc": 3}, D, {"N": 1}),
+    "local": (LOCAL | {"output_nc": 3}, D, {}),
+    "two enhancers": (LOCAL | {"n_local_enhancers": 2, "n_downsample_global": 1}, D, {"N": 1}),
+    "three scales, two layers": (G, D | {"num_D": 3, "n_layers_D": 2}, {"lambda_feat": 5.0}),
+    "other Adam": (G, D | {"num_D": 1}, {"lr": 1e-3, "betas": (0.9, 0.99), "steps": 5}),
+    "no feature matching": (G, D, {"lambda_feat": 0.0}),
+    "batch norm": (G | {"norm": "batch"}, D | {"norm": "batch"}, {}),
 }
 
 
-def state(arrays, when, network):
-    prefix = f"{when}/{network}/"
-    return {k.removeprefix(prefix): torch.from_numpy(arrays[k]) for k in arrays if k.startswith(prefix)}
+@dataclass
+class Steps:
+    """What a golden file of steps tells."""
+
+    config: dict
+    source: torch.Tensor
+    target: torch.Tensor
+    before: dict
+    after: dict
 
 
-def test_three_steps_end_with_the_published_weights_and_losses():
-    arrays = np.load(GOLDEN)
-    config = json.loads(str(arrays["config"]))
-    assert (config["G"]["netG"], config["lambda_feat"]) == ("global", 10.0)
+def measured(path):
+    """The published steps in a file."""
+    golden = golden_files.GoldenFile(path)
+    before, after = ({n: golden.below(f"{when}/{n}/") for n in "GD"} for when in ("before", "after"))
+    config = {**golden.config, **{n: {**arguments_of(before[n]), **golden.config[n]} for n in "GD"}}
+    return Steps(config, golden.arrays["source"], golden.arrays["target"], before, after)
+
+
+def made(generator, judge, settings):
+    """Steps of the plain functions, in the official order, on random numbers."""
+    judge = {**judge, "input_nc": generator["input_nc"] + generator["output_nc"]}
+    config = {**official.STEP_SETTINGS, **settings, "G": generator, "D": judge}
+    before = {
+        "G": official.drawn_state(official.generator_shapes(generator), seed=1),
+        "D": official.drawn_state(official.discriminator_shapes(judge), seed=2),
+    }
+    draw, n = torch.Generator().manual_seed(3), config.get("N", 2)
+    source, target = (
+        torch.randn(n, generator[f"{end}_nc"], 64, 64, generator=draw).tanh() for end in ("input", "output")
+    )
+    after, config["losses"] = official.official_steps(config, before, source, target)
+    return Steps(config, source, target, before, after)
+
+
+def case(told):
+    return measured(told) if isinstance(told, Path) else made(*told)
+
+
+CASES = {**{path.stem: path for path in golden_files.golden_paths("steps")}, **OTHERS}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def run(request):
+    """What a case tells, our networks after its steps, and the terms of each step."""
+    steps = case(CASES[request.param])
+    return steps, *trained(steps)
+
+
+def trained(steps):
+    """Our model after the steps that `steps` tells of, and the terms of each."""
+    config = steps.config
+    generator, judge = (from_official(config[name], steps.before[name]) for name in "GD")
     model = Pix2PixHD(
-        GeneratorConfig(channels=6, downsamplings=2, blocks=1),
-        DiscriminatorConfig(channels=6, layers=3, scales=2),
-        (1, 1),
-        LossWeights(gan=1.0, feature_matching=10.0, vgg=0.0, lpips=0.0, l2=0.0),
+        generator.config,
+        judge.config,
+        (generator.bands_in, generator.bands_out),
+        LossWeights(gan=1.0, feature_matching=config["lambda_feat"], vgg=0.0, lpips=0.0, l2=0.0),
         tuple(config["betas"]),
         seed=0,
         judges="standin",
     )
     for name, network in model.networks.items():
-        network.load_state_dict(state(arrays, "before", name))
-        model.optimizers[name].param_groups[0]["lr"] = config["lr"]
+        network.load_state_dict(steps.before[name])
     fabric = Fabric(accelerator="cpu", devices=1)
     model.setup(fabric)
-    source, target = torch.from_numpy(arrays["source"]), torch.from_numpy(arrays["target"])
-    batch = Batch(source, target, torch.ones(2, 1, 64, 64, dtype=torch.bool), ("a", "b"))
-    for step in range(config["steps"]):
-        seen = {}
-        for phase in model.phases():
-            terms = phase.terms(batch)
-            seen |= {k: v.item() for k, v in terms.items()}
-            model.optimizers[phase.name].zero_grad()
-            fabric.backward(sum(terms.values()))
-            model.optimizers[phase.name].step()
-        published = config["losses"][f"step{step}"]
-        assert seen["gan"] == pytest.approx(published["G_GAN"], rel=1e-4)
-        assert seen["feature_matching"] == pytest.approx(published["G_GAN_Feat"], rel=1e-4)
-        assert 2 * seen["d_real"] == pytest.approx(published["D_real"], rel=1e-4)
-        assert 2 * seen["d_made"] == pytest.approx(published["D_fake"], rel=1e-4)
-    for name, network in model.networks.items():
-        after = state(arrays, "after", name)
-        for key, value in network.module.state_dict().items():
-            # A bias in front of an instance norm has no effect and a gradient of nothing but rounding,
-            # which Adam blows up to whole steps: three of them at most.
-            cancelled = key.endswith("bias") and key not in KEPT_BIASES[name]
-            limit = 3 * 2 * config["lr"] if cancelled else 1e-5
-            assert (value - after[key]).abs().max() < limit, (name, key)
+    n, _, *size = steps.source.shape
+    mask, names = torch.ones(n, 1, *size, dtype=torch.bool), tuple(str(i) for i in range(n))
+    batch = Batch(steps.source, steps.target, mask, names)
+    terms = [train_step(model, batch, fabric, config["lr"]) for _ in range(config["steps"])]
+    return {name: plain(network) for name, network in model.networks.items()}, terms
+
+
+def of_rounding(network):
+    """Names of numbers that are nothing but blown-up rounding.
+
+    A norm takes the bias of the convolution before it away again. So the bias has no gradient but rounding,
+    which Adam turns into whole steps: the published code itself differs by as much with another number of
+    threads. A batch norm's running mean contains that bias.
+    """
+    names = set()
+    for name, layers in network.named_modules():
+        if isinstance(layers, nn.Sequential):
+            for i, (layer, behind) in enumerate(itertools.pairwise(layers)):
+                if isinstance(behind, nn.InstanceNorm2d | nn.BatchNorm2d):
+                    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+                    names |= {f"{name}.{i}.bias", f"{name}.{i + 1}.running_mean"}
+    return names
+
+
+def worst(steps, networks, wanted):
+    """The number, of those whose names are `wanted`, that misses the published one by most of its limit."""
+    found = [(0.0, "", "")]
+    for name, network in networks.items():
+        rounding = of_rounding(network)
+        for key, value in network.state_dict().items():
+            if wanted(key):
+                limit = 2 * steps.config["steps"] * steps.config["lr"] if key in rounding else 1e-5
+                away = (value - steps.after[name][key]).abs().max().item()
+                found.append((away / limit, name, key))
+    return max(found)
+
+
+def test_the_losses_of_each_step_are_the_published_ones(run):
+    steps, _, terms = run
+    for number, seen in enumerate(terms):
+        published = steps.config["losses"][f"step{number}"]
+        ours = {
+            "G_GAN": seen["gan"],
+            "G_GAN_Feat": seen.get("feature_matching", torch.zeros(())),
+            "D_real": 2 * seen["d_real"],
+            "D_fake": 2 * seen["d_made"],
+        }
+        assert {k: v.item() for k, v in ours.items()} == pytest.approx(
+            {k: published[k] for k in ours}, rel=1e-5
+        )
+
+
+def test_the_weights_after_the_steps_are_the_published_ones(run):
+    steps, networks, _ = run
+    missed, *where = worst(steps, networks, lambda key: key.endswith(("weight", "bias")))
+    assert missed < 1, where
+
+
+def test_the_running_averages_after_the_steps_are_the_published_ones(run, request):
+    """The published step passes made, real and made images through the discriminator, in this order."""
+    if "batch norm" in request.node.name:
+        reason = "the discriminator's passes come in another order"
+        request.node.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+    steps, networks, _ = run
+    missed, *where = worst(steps, networks, lambda key: not key.endswith(("weight", "bias")))
+    assert missed < 1, where
+
+
+def test_the_networks_after_the_steps_compute_what_the_published_ones_do(run):
+    """Holds the biases that have no effect to having none."""
+    steps, networks, _ = run
+    ours = copy.deepcopy(networks)
+    theirs = {name: from_official(steps.config[name], steps.after[name]) for name in "GD"}
+    with torch.no_grad():
+        x, seen = steps.source, stacked(steps.source, steps.target)
+        torch.testing.assert_close(ours["G"](x), theirs["G"](x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours["D"](seen), theirs["D"](seen), rtol=1e-5, atol=1e-5)
