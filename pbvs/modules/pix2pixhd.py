@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from pbvs import pixels
 from pbvs.losses.total import LossWeights
+from pbvs.models.adapt import BandRule
 from pbvs.models.pix2pixhd import DiscriminatorConfig, Generator, GeneratorConfig
 from pbvs.modules.node import NodeKind, Operator, Params, Surroundings
 from pbvs.training.schedule import TrainingConfig
@@ -29,6 +30,9 @@ class FirstWeights(Params):
 
     task: str
     node: str | None = Field(default=None, description="none: the node of the same name")
+    bands: BandRule = Field(
+        default="mean", description="how old bands become new ones, see pbvs.models.adapt"
+    )
 
 
 class Pix2PixHDParams(Params):
@@ -44,6 +48,16 @@ class Pix2PixHDParams(Params):
     losses: LossWeights = LossWeights()
     training: TrainingConfig
     first_weights: FirstWeights | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Pix2PixHDParams:
+        if self.training.fix_global_epochs and self.generator.kind != "local":
+            raise ValueError('training.fix_global_epochs is for generator.kind = "local"')
+        if self.training.pool_size and not self.losses.adversarial:
+            raise ValueError("training.pool_size is for a discriminator; both of its losses are 0")
+        if not any(self.losses.model_dump().values()):
+            raise ValueError("every one of losses is 0: there is nothing to learn")
+        return self
 
 
 def _prepare(params: Pix2PixHDParams, around: Surroundings) -> Operator:

@@ -6,6 +6,7 @@ images only by their features (25 kB a pair). A pair of 1024 px takes 1 GB at it
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,11 +28,38 @@ from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import FID_LAYERS, TASKS, Ranking
 from pbvs.score.weights import WeightsKind
 
-__all__ = ["ImageRow", "Judge", "Ranking", "ScoreReport", "TaskScore", "score_folder", "score_folders"]
+__all__ = [
+    "ImageRow",
+    "Judge",
+    "Ranking",
+    "ScoreReport",
+    "TargetFeatures",
+    "TaskScore",
+    "score_folder",
+    "score_folders",
+]
 
 Progress = Callable[[int, int], None]
 Stored8 = NDArray[np.uint8]
+Rows = dict[int, NDArray[np.float32]]  # one image's features at each layer
 _BY_DEFAULT = Ranking()
+
+
+class TargetFeatures:
+    """FID features of targets scored before, by contents: given again, they are not computed again.
+
+    12 kB an image. LPIPS's features of a target are computed each time: they would be 128 MB for 512 px.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[tuple[int, ...], bytes], Rows] = {}
+
+    def rows(self, target: Stored8, compute: Callable[[], Rows]) -> Rows:
+        """The features of `target`, by `compute` when it is new."""
+        key = target.shape, hashlib.sha256(target.tobytes()).digest()
+        if key not in self._rows:
+            self._rows[key] = compute()
+        return self._rows[key]
 
 
 class Judge:
@@ -70,6 +98,7 @@ class Judge:
         *,
         n_pairs: int | None = None,
         progress: Progress | None = None,
+        known: TargetFeatures | None = None,
     ) -> TaskScore:
         """Scores pairs as they come; each is let go before the next is taken.
 
@@ -80,13 +109,15 @@ class Judge:
             ranking: what makes the score.
             n_pairs: how many will come, for `progress`; None where that is not known.
             progress: told (pairs done, pairs in all, or done where not known).
+            known: the targets' features that this judge took before, and where to keep new ones.
 
         Raises:
             ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
         """
         tally = _Tally()
+        known = TargetFeatures() if known is None else known
         for name, prediction, target in pairs:
-            tally.add(self._terms(name, prediction, target, tally), target.shape[:2])
+            tally.add(self._terms(name, prediction, target, tally, known), target.shape[:2])
             if progress:
                 progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
         return tally.task_score(ranking)
@@ -97,19 +128,22 @@ class Judge:
         return ScoreReport(ranking, self.kind, self.sha256, self.net, ordered)
 
     @torch.inference_mode()
-    def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Tally) -> ImageRow:
+    def _terms(
+        self, name: str, prediction: Stored8, target: Stored8, tally: _Tally, known: TargetFeatures
+    ) -> ImageRow:
         made = pixels.levels_from_stored(_matched(name, prediction, target))
         real = pixels.levels_from_stored(target)
         tally.n_resampled += prediction.shape[:2] != target.shape[:2]
-        for rows, levels in ((tally.made, made), (tally.real, real)):
-            features = self.inception(pixels.unit_from_levels(levels))
-            for layer in FID_LAYERS:
-                # The network's own type: nothing is lost, and it is half the memory.
-                rows[layer].append(features[layer][0].float().numpy())
+        tally.keep(self._features(made), known.rows(target, lambda: self._features(real)))
         with full_precision(self.device):
             lpips = self.lpips(*(pixels.model_from_levels(x).to(self.device) for x in (made, real)))
         unit = made / pixels.WHITE, real / pixels.WHITE  # float64
         return ImageRow(name, float(lpips), float(l1(*unit)), float(l2(*unit)))
+
+    def _features(self, levels: torch.Tensor) -> Rows:
+        features = self.inception(pixels.unit_from_levels(levels))
+        # The network's own type: nothing is lost, and it is half the memory.
+        return {layer: features[layer][0].float().numpy() for layer in FID_LAYERS}
 
 
 class _Tally:
@@ -121,6 +155,11 @@ class _Tally:
         self.n_resampled = 0
         self.made: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
         self.real: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
+
+    def keep(self, made: Rows, real: Rows) -> None:
+        for layer in FID_LAYERS:
+            self.made[layer].append(made[layer])
+            self.real[layer].append(real[layer])
 
     def add(self, row: ImageRow, size_px: tuple[int, ...]) -> None:
         self.rows.append(row)

@@ -7,42 +7,63 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from pbvs.files import write_csv
+
+GROUPS = {"training": "curves.csv", "validation": "validation.csv", "times": "times.csv"}
 
 
 class Curve:
     """One CSV file with a column `images` (seen so far) and one column a value.
 
-    Opening it drops the rows after `images_seen`: what a killed run wrote after its last checkpoint will
-    be written again.
+    Opening it drops the rows after `images_seen`, and a torn last one: what a killed run wrote after its last
+    checkpoint will be written again. A row is appended; only a new column writes the file anew.
     """
 
     def __init__(self, path: Path, images_seen: int):
         self.path = path
-        self.rows: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["images"]) <= images_seen]
-            self._write()
+        self.columns: list[str] = []
+        rows = [row for row in self._rows() if int(row["images"]) <= images_seen]
+        if rows:
+            self._write_anew(list(rows[0]), rows)
+        else:
+            path.unlink(missing_ok=True)
 
     def add(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Appends one row and writes the file anew, whole."""
-        self.rows.append({"images": str(images_seen), **{k: f"{v:.6g}" for k, v in values.items()}})
-        self._write()
+        """Appends one row; it is on its way to the disk when this returns."""
+        row = {"images": str(images_seen), **{k: f"{v:.6g}" for k, v in values.items()}}
+        if new := [name for name in row if name not in self.columns]:
+            self._write_anew([*self.columns, *new], self._rows())
+        with self.path.open("a", newline="", encoding="utf-8") as stream:
+            csv.DictWriter(stream, self.columns, restval="", lineterminator="\n").writerow(row)
 
-    def _write(self) -> None:
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        write_csv(self.path, columns, [[row.get(key, "") for key in columns] for row in self.rows])
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+        return list(csv.DictReader(whole.splitlines()))
+
+    def _write_anew(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        self.columns = columns
+        write_csv(self.path, columns, [[row.get(key) or "" for key in columns] for row in rows])
 
 
 class Curves:
-    """The two curves of a run, training terms and validation scores, in both forms."""
+    """The curves of a run in both forms: training terms, validation scores with pictures, and times.
 
-    def __init__(self, folder: Path, images_seen: int):
-        self.training = Curve(folder / "curves.csv", images_seen)
-        self.validation = Curve(folder / "validation.csv", images_seen)
+    Args:
+        folder: of the run.
+        kept: up to which number of images the rows of a group are kept, where that is not `images_seen`.
+        images_seen: by the run so far.
+    """
+
+    def __init__(self, folder: Path, kept: Mapping[str, int], images_seen: int):
+        self._csv = {
+            group: Curve(folder / name, kept.get(group, images_seen)) for group, name in GROUPS.items()
+        }
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=images_seen or None)
 
     def __enter__(self) -> Curves:
@@ -54,7 +75,11 @@ class Curves:
         self._board.close()
 
     def add(self, group: str, images_seen: int, values: Mapping[str, float]) -> None:
-        """Adds one point to every curve of `group`, `training` or `validation`."""
-        (self.training if group == "training" else self.validation).add(images_seen, values)
+        """Adds one point to every curve of `group`, one of `GROUPS`."""
+        self._csv[group].add(images_seen, values)
         for name, value in values.items():
             self._board.add_scalar(f"{group}/{name}", value, images_seen)
+
+    def add_picture(self, images_seen: int, picture: NDArray[np.uint8]) -> None:
+        """Shows `H,W,3` in TensorBoard."""
+        self._board.add_image("validation/samples", picture, images_seen, dataformats="HWC")

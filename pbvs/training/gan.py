@@ -1,47 +1,53 @@
-"""Pix2PixHD with the winning solution's loss, as two named phases for the loop: G, then D.
+"""Pix2PixHD with the winning solution's loss, as two named phases for the loop: D, then G.
 
-Both phases see the image made before either step, as in the published code (NVIDIA/pix2pixHD
-`train.py`): the generator's step does not change what the discriminator learns from.
+All losses are those before either step, as in the published code (NVIDIA/pix2pixHD `train.py`, BSD licence).
+There the made image passes the discriminator twice: cut off from the generator for D's loss, and whole
+for G's. Here one pass serves both: D's gradients are taken with respect to D's weights alone, and G's go
+through the same graph to G's weights alone. The values are the same. D comes first because its part of
+the graph is small to keep; G's is then freed while it is walked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from pbvs.losses.adversarial import Features
 from pbvs.losses.total import GeneratorLoss, LossWeights, discriminator_terms
-from pbvs.models.layers import first_weights
+from pbvs.models.layers import average_again, first_weights, running_averages
 from pbvs.models.pix2pixhd import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, stacked
 from pbvs.score.weights import WeightsKind
+from pbvs.training.model import Batch, Phase, plain
+from pbvs.training.pool import ImagePool
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One batch in model floats: source and target `N,C,H,W` in [-1,1], mask `N,1,H,W` bool."""
+class _Passes:
+    """One batch after the networks, for both phases.
 
-    source: Tensor
-    target: Tensor
-    mask: Tensor
-    names: tuple[str, ...]
+    Attributes:
+        made: `N,C,H,W` float32 with its graph into the generator; the target where the mask is false.
+        judged_made: D's features of it, with their graph into D's weights and into `made`.
+        judged_real: D's features of the target, with their graph into D's weights.
+    """
 
-
-@dataclass(frozen=True)
-class Phase:
-    """One optimiser's part of a step: the terms whose sum it lowers, and the networks it changes."""
-
-    name: str
-    terms: Callable[[Batch], dict[str, Tensor]]
+    made: Tensor
+    judged_made: Features
+    judged_real: Features
 
 
 class Pix2PixHD:
-    """Networks, optimisers and phases of the conditional GAN.
+    """Networks, optimisers and phases of the conditional GAN; see `pbvs.training.model.TrainedModel`.
 
     `networks` and `optimizers` go by the names of the phases that change them.
     """
+
+    steps_together, translating, averaged = True, "G", ("G",)
 
     def __init__(
         self,
@@ -52,8 +58,17 @@ class Pix2PixHD:
         betas: tuple[float, float],
         seed: int,
         judges: WeightsKind,
+        *,
+        pool_size: int = 0,
+        fix_global_epochs: int = 0,
     ):
-        """`bands`: of source and target. The first weights are drawn from `seed`.
+        """Draws the first weights from `seed`.
+
+        Args:
+            bands: of source and target.
+            pool_size: of the discriminator's pool of made images; 0: none.
+            fix_global_epochs: epochs in which the outermost enhancer is trained alone. Its Adam then ends
+                and one over the whole generator begins anew, as in the published code.
 
         Raises:
             WeightsError: a loss term's network has no weights of the kind `judges`.
@@ -69,45 +84,72 @@ class Pix2PixHD:
             for name, network in self.networks.items()
         }
         self.loss = GeneratorLoss(losses, judges)
-        self._made: Tensor | None = None
+        self.pool = ImagePool(pool_size, seed)
+        self.fix_global_epochs, self._enhancers = fix_global_epochs, generator.enhancers
+        self._held: tuple[nn.Parameter, ...] = ()
+        self._passes: _Passes | None = None
 
     def setup(self, fabric: Fabric) -> None:
         """Moves everything to the device and wraps each network apart for distribution."""
-        self._autocast = fabric.autocast
-        self._plain_d = self.networks.get("D")
+        self._autocast, self._fabric = fabric.autocast, fabric
         self.loss = self.loss.to(fabric.device)
         for name in self.networks:
             self.networks[name], self.optimizers[name] = fabric.setup(
                 self.networks[name], self.optimizers[name]
             )
 
+    def begin_step(self, epoch: int, epoch_before: int) -> None:
+        """Holds all but the outermost enhancer for the first epochs; its names are `model<n>_...`."""
+        outer = f"model{self._enhancers}_"
+        network, alone = plain(self.networks["G"]), epoch < self.fix_global_epochs
+        held = [p for name, p in network.named_parameters() if alone and not name.startswith(outer)]
+        self._held = tuple(held)
+        if not alone and epoch_before < self.fix_global_epochs:
+            self.optimizers["G"].state.clear()
+
+    def state(self) -> dict[str, Any]:
+        """The pool."""
+        return {"pool": self.pool.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state` gave."""
+        self.pool.load_state(state["pool"])
+
     def phases(self) -> tuple[Phase, ...]:
-        """The generator's phase, then the discriminator's if any term needs it."""
-        generator = Phase("G", self._generator_terms)
-        return (generator, Phase("D", self._discriminator_terms)) if "D" in self.networks else (generator,)
+        """The discriminator's phase if any term needs it, then the generator's."""
+        generator = Phase("G", self._generator_terms, self._held)
+        if "D" not in self.networks:
+            return (generator,)
+        return Phase("D", self._discriminator_terms, keeps_graph=True), generator
+
+    def _discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
+        made = self._make(batch)
+        judge = self.networks["D"]
+        before = running_averages(judge)
+        judged_made = judge(stacked(batch.source, made))
+        after = running_averages(judge)
+        judged_real = judge(stacked(batch.source, batch.target))
+        average_again(judge, before, after)  # the published code's second pass of the made image
+        self._passes = _Passes(made, judged_made, judged_real)
+        if self.pool.size:
+            earlier = self.pool.shared_query(stacked(batch.source, made.detach()), self._fabric)
+            judged_made = judge(earlier)
+        return discriminator_terms(made=judged_made, real=judged_real)
 
     def _generator_terms(self, batch: Batch) -> dict[str, Tensor]:
+        if "D" not in self.networks:
+            return self._image_terms(self._make(batch), batch)
+        assert self._passes is not None, "the generator's phase follows the discriminator's"
+        passes, self._passes = self._passes, None  # nothing else may keep the graph alive
+        adversarial = self.loss.adversarial_terms(passes.judged_made, passes.judged_real)
+        return self._image_terms(passes.made, batch) | adversarial
+
+    def _make(self, batch: Batch) -> Tensor:
         made = self.networks["G"](batch.source).float()
         # Where nothing is known of the target, the made image is made equal to it: no term sees a
         # difference there and no gradient comes from there.
-        made = torch.where(batch.mask, made, batch.target)
-        self._made = made.detach()
+        return torch.where(batch.mask, made, batch.target)
+
+    def _image_terms(self, made: Tensor, batch: Batch) -> dict[str, Tensor]:
         with self._autocast():
-            terms = self.loss.image_terms(made, batch.target, batch.mask)
-            if self._plain_d is not None:
-                terms |= self._adversarial_terms(self._plain_d, made, batch)
-        return terms
-
-    def _adversarial_terms(self, judge: nn.Module, made: Tensor, batch: Batch) -> dict[str, Tensor]:
-        judge.requires_grad_(False)  # this phase changes only the generator
-        with torch.no_grad():
-            real = judge(stacked(batch.source, batch.target))
-        terms = self.loss.adversarial_terms(judge(stacked(batch.source, made)), real)
-        judge.requires_grad_(True)
-        return terms
-
-    def _discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        assert self._made is not None, "the discriminator's phase follows the generator's"
-        judge = self.networks["D"]
-        made, real = stacked(batch.source, self._made), stacked(batch.source, batch.target)
-        return discriminator_terms(made=judge(made), real=judge(real))
+            return self.loss.image_terms(made, batch.target, batch.mask)

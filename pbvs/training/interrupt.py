@@ -1,14 +1,21 @@
-"""Ctrl-C and SIGTERM ask a run to stop; it stops at a checkpoint."""
+"""Ctrl-C and SIGTERM ask a run to stop; it stops at a checkpoint, all its processes at the same step."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+from torch import distributed
+
 from pbvs.errors import PbvsError
+
+# A launcher passes on a signal that the terminal has sent to its processes too: that is still one request.
+_ONE_REQUEST_SECONDS = 2.0
 
 
 class Interrupted(PbvsError):
@@ -27,12 +34,29 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._received_at = 0.0
+        # Signals come to each process at its own time. The processes agree over the CPU, so that no GPU
+        # has to be waited for.
+        self._group: distributed.ProcessGroup | None = None
+        if distributed.is_available() and distributed.is_initialized():
+            group = distributed.new_group(backend="gloo")
+            assert isinstance(group, distributed.ProcessGroup)  # every process is in it
+            self._group = group
 
     def receive(self, signal_number: int, frame: FrameType | None) -> None:
-        """Notes the signal; a second one stops at once, without a checkpoint."""
-        if self.signal_number is not None:
+        """Notes the signal; another one, 2 s later or more, stops at once, without a checkpoint."""
+        if self.signal_number is None:
+            self.signal_number, self._received_at = signal_number, time.monotonic()
+        elif time.monotonic() - self._received_at > _ONE_REQUEST_SECONDS:
             raise Interrupted(signal_number, "the last checkpoint stays")
-        self.signal_number = signal_number
+
+    def agreed(self) -> int | None:
+        """The signal that any of the processes has received; to be asked by all of them after each step."""
+        if self._group is None:
+            return self.signal_number
+        number = torch.tensor([self.signal_number or 0])
+        distributed.all_reduce(number, op=distributed.ReduceOp.MAX, group=self._group)
+        return int(number) or None
 
 
 @contextmanager

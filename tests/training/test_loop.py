@@ -1,86 +1,22 @@
-"""The loop: a run that was stopped ends as one that was not; bad losses stop it; schedules hold."""
+"""The loop: a run that was stopped ends as one that was not; bad losses stop it; its ends and files."""
 
 import csv
-import os
 import signal
-from dataclasses import replace
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from small_runs import Fixed, Pairs, networks, small_model, train, trainer
 
-from pbvs.errors import CheckpointError, TrainingError, UsageError
+from pbvs.errors import TrainingError
 from pbvs.losses.total import GeneratorLoss, LossWeights
-from pbvs.models.pix2pixhd import DiscriminatorConfig, GeneratorConfig
 from pbvs.training import checkpoint
-from pbvs.training.gan import Pix2PixHD
+from pbvs.training.batches import Positions, model_batch
 from pbvs.training.interrupt import Interrupted
-from pbvs.training.loop import Job, Trainer, model_batch
-from pbvs.training.schedule import Stage, TrainingConfig
-
-IMAGES_PER_EPOCH = 6
 
 
-class Pairs(torch.utils.data.Dataset):
-    """A pair that follows from its number; half of each image is masked."""
-
-    def __getitem__(self, n):
-        draw = torch.Generator().manual_seed(n)
-        source = torch.randint(0, 256, (1, 32, 32), dtype=torch.uint8, generator=draw)
-        mask = torch.ones(1, 32, 32, dtype=torch.bool)
-        mask[:, :, 16:] = n % 2 == 0
-        return {"source": source, "target": 255 - source, "mask": mask, "name": f"pair {n}"}
-
-
-class Fixed:
-    """Stands for a validator: scores that are given."""
-
-    def __init__(self, scores):
-        self.scores = list(scores)
-
-    def score(self, network, images_seen):
-        return {"score": self.scores[images_seen // IMAGES_PER_EPOCH - 1]}
-
-
-def config(batch_size=2):
-    stages = (Stage(epochs=2, learning_rate=1e-3), Stage(epochs=2, learning_rate=1e-3, decay="linear"))
-    return TrainingConfig(stages=stages, batch_size=batch_size)
-
-
-def trainer(folder, dataset=None, validator=None, batch_size=2):
-    model = Pix2PixHD(
-        GeneratorConfig(channels=4, downsamplings=1, blocks=1),
-        DiscriminatorConfig(channels=4, layers=1, scales=2),
-        (1, 1), LossWeights(vgg=0, lpips=0), (0.5, 0.999), seed=3, judges="standin",
-    )  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    job = Job(
-        folder, {"task": "t"}, model, config(batch_size), dataset or Pairs(), IMAGES_PER_EPOCH, validator
-    )
-    return Trainer(job, Fabric(accelerator="cpu", devices=1), lambda *told: None)
-
-
-def train(folder, *args, **options):
-    return trainer(folder, *args, **options).run()
-
-
-def weights(folder, name=checkpoint.LAST):
-    return {
-        **checkpoint.load_weights(folder / name, "G")[1],
-        **checkpoint.load_weights(folder / name, "D")[1],
-    }
-
-
-class StopAt(Pairs):
-    """Sends this process a signal while pair `n` is being read."""
-
-    def __init__(self, n, signal_number):
-        self.n, self.signal_number = n, signal_number
-
-    def __getitem__(self, n):
-        if n == self.n:
-            os.kill(os.getpid(), self.signal_number)
-        return super().__getitem__(n)
+def rows_of(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -88,7 +24,7 @@ def test_stopped_and_resumed_ends_with_the_same_files_bit_for_bit(tmp_path, sign
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     outcome = train(whole)
     with pytest.raises(Interrupted) as stopped:
-        train(parts, StopAt(13, signal_number))
+        train(parts, signal_at=(13, signal_number))
     assert stopped.value.exit_code == code
     assert checkpoint.load_state(parts / checkpoint.STATE)["images_seen"] == 14
     assert not (parts / checkpoint.LAST).exists()
@@ -97,18 +33,36 @@ def test_stopped_and_resumed_ends_with_the_same_files_bit_for_bit(tmp_path, sign
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
 
 
+def test_a_signal_before_a_validation_leaves_it_to_the_resumed_run(tmp_path):
+    """Schedulers give little time between SIGTERM and SIGKILL."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(whole, validates=True)
+    with pytest.raises(Interrupted):
+        train(parts, validates=True, signal_at=(11, signal.SIGTERM))
+    assert not (parts / "validation.csv").exists() or len(rows_of(parts / "validation.csv")) == 1
+    train(parts, validates=True)
+    for name in (checkpoint.LAST, checkpoint.BEST, "curves.csv", "validation.csv"):
+        assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
+    assert [row["images"] for row in rows_of(parts / "validation.csv")] == ["6", "12", "18", "24"]
+
+
 def test_training_changes_the_weights_and_writes_every_curve(tmp_path):
-    train(tmp_path / "run")
-    with (tmp_path / "run" / "curves.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert set(rows[0]) == {"images", "learning_rate", "gan", "feature_matching", "l2", "d_real", "d_made"}
+    train(tmp_path / "run", training={"clip_norm": 5.0})
+    rows = rows_of(tmp_path / "run" / "curves.csv")
+    terms = {"gan", "feature_matching", "l2", "d_real", "d_made"}
+    norms = {"gradient_norm_G", "gradient_norm_D"}
+    assert set(rows[0]) == {"images", "learning_rate"} | terms | norms
     assert rows[-1]["images"] == "24"
     assert float(rows[-1]["learning_rate"]) == 0.0
-    first, last = tmp_path / "first", weights(tmp_path / "run")
-    with pytest.raises(Interrupted):
-        train(first, StopAt(1, signal.SIGINT))
-    before = checkpoint.load_state(first / checkpoint.STATE)["networks"]["G"]
-    assert any((last[k] != v).any() for k, v in before.items())
+    assert all(float(rows[-1][name]) > 0 for name in terms | norms)
+    times = rows_of(tmp_path / "run" / "times.csv")[-1]
+    data, step = float(times["data_seconds_per_image"]), float(times["step_seconds_per_image"])
+    assert 0 < data < step
+    assert float(times["images_per_second"]) == pytest.approx(1 / (data + step), rel=1e-4)
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    first = small_model().networks["G"].state_dict()
+    last = networks(tmp_path / "run")
+    assert all((last[f"G.{k}"] != v).any() for k, v in first.items() if k.endswith("weight"))
 
 
 def test_masked_pixels_have_no_influence():
@@ -135,66 +89,97 @@ def test_masked_pixels_have_no_influence():
     assert not spoilt[1].any()
 
 
-def test_a_pair_of_which_nothing_is_known_has_no_image_loss():
-    model = Pix2PixHD(
-        GeneratorConfig(channels=4, downsamplings=1, blocks=1),
-        DiscriminatorConfig(channels=4),
-        (1, 1),
-        LossWeights(gan=0, feature_matching=0, vgg=0, lpips=1, l2=1),
-        (0.5, 0.999),
-        seed=3,
-        judges="standin",
-    )
-    model.setup(Fabric(accelerator="cpu", devices=1))
-    (phase,) = model.phases()
-    known = model_batch(torch.utils.data.default_collate([Pairs()[0]]), torch.device("cpu"))
-    unknown = replace(known, mask=torch.zeros_like(known.mask))
-    assert all(value > 0 for value in phase.terms(known).values())
-    assert {name: value.item() for name, value in phase.terms(unknown).items()} == {"lpips": 0.0, "l2": 0.0}
-
-
-def test_a_loss_that_is_not_finite_stops_before_the_weights_are_harmed(tmp_path):
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
-        train(folder, StopAt(5, signal.SIGINT))
+        train(folder, signal_at=(5, signal.SIGINT))
     before = (folder / checkpoint.STATE).read_bytes()
     resumed = trainer(folder)
     next(iter(resumed.job.model.networks["G"].parameters())).data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="not finite: l2, gan, feature_matching") as error:
+    with pytest.raises(TrainingError, match="not finite: l2, gan, feature_matching, d_made") as error:
         resumed.run()
     assert "pair 6, pair 7" in str(error.value)
+    assert (folder / checkpoint.STATE).read_bytes() == before
+    assert train(folder).images_seen == 24
+
+
+def test_weights_spoilt_by_a_gradient_are_never_written(tmp_path):
+    """A loss may be finite and its gradient not."""
+    folder = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(folder, signal_at=(5, signal.SIGINT))
+    before = (folder / checkpoint.STATE).read_bytes()
+    resumed = trainer(folder, training={"checkpoint_every_images": 2})
+    weight = next(iter(resumed.job.model.networks["G"].parameters()))
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match="no longer finite"):
+        resumed.run()
     assert (folder / checkpoint.STATE).read_bytes() == before
 
 
 def test_best_is_the_lowest_score_and_last_the_end(tmp_path):
-    outcome = train(tmp_path / "run", validator=Fixed([0.5, 0.3, 0.4, 0.6]))
-    assert outcome.best_score == 0.3
+    outcome = train(tmp_path / "run", validator=Fixed(0.5, 0.3, 0.4, 0.6))
+    assert (outcome.best_score, outcome.ended_early) == (0.3, False)
     header = checkpoint.read_header(tmp_path / "run" / checkpoint.BEST)
     assert (header["images_seen"], header["best_score"]) == (12, 0.3)
     assert checkpoint.read_header(tmp_path / "run" / checkpoint.LAST)["images_seen"] == 24
 
 
-def test_learning_rate_follows_the_stages_by_the_image():
-    rates = [config().learning_rate(n, IMAGES_PER_EPOCH) for n in (0, 11, 12, 18, 24)]
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 0.5e-3, 0.0])
-
-
-def test_a_batch_larger_than_all_images_is_an_error(tmp_path):
-    with pytest.raises(TrainingError, match="do not fill one batch of 100"):
-        train(tmp_path / "run", batch_size=100)
-
-
-def test_torn_files_say_so(tmp_path):
+def test_patience_ends_a_run_and_a_larger_one_extends_it(tmp_path):
     folder = tmp_path / "run"
-    train(folder)
-    best, state = folder / checkpoint.BEST, folder / checkpoint.STATE
-    for path in (best, state):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="torn"):
-        checkpoint.load_weights(best, "G")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoint.load_state(state)
-    with pytest.raises(CheckpointError, match="no trained weights"):
-        checkpoint.load_weights(folder / "none.safetensors", "G")
-    assert UsageError.exit_code == 2
-    assert CheckpointError.exit_code == 1
+    outcome = train(folder, validator=Fixed(0.5, 0.6, 0.7, 0.1), training={"patience": 2})
+    assert (outcome.images_seen, outcome.best_score, outcome.ended_early) == (18, 0.5, True)
+    assert checkpoint.read_header(folder / checkpoint.LAST)["images_seen"] == 18
+    again = train(folder, validator=Fixed(), training={"patience": 2})
+    assert (again.images_now, again.ended_early) == (0, True)
+    extended = train(folder, validator=Fixed(0.1), training={"patience": 3})
+    assert (extended.images_now, extended.best_score, extended.ended_early) == (6, 0.1, False)
+
+
+def test_a_finished_run_is_extended_by_more_epochs(tmp_path):
+    folder = tmp_path / "run"
+    short = [{"epochs": 2, "learning_rate": 1e-3}]
+    assert train(folder, training={"stages": short}).images_now == 12
+    assert train(folder, training={"stages": short}).images_now == 0
+    assert train(folder).images_now == 12
+    train(tmp_path / "whole")
+    assert (folder / checkpoint.LAST).read_bytes() == (tmp_path / "whole" / checkpoint.LAST).read_bytes()
+
+
+def test_validation_every_so_many_images(tmp_path):
+    validator = Fixed(*[0.5] * 9)
+    train(tmp_path / "run", validator=validator, training={"validate_every_images": 5})
+    assert [images for _, images in validator.asked] == [6, 10, 16, 20, 24]
+
+
+def test_one_image_trains_and_has_no_score(tmp_path):
+    outcome = train(tmp_path / "run", images_per_epoch=1, training={"batch_size": 1})
+    assert (outcome.images_seen, outcome.best_score) == (4, None)
+
+
+def test_told_numbers_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
+    monkeypatch.setattr("pbvs.training.meter._WARN_AFTER_STEPS", 4)
+    told, warned = [], []
+    run = trainer(tmp_path / "run", report=lambda *t: told.append(t), warn=warned.append, log_every_steps=4)
+    run.batches.waiting_seconds = 1e6
+    outcome = run.run()
+    assert [done for done, _, _ in told] == [8, 16, 24]
+    assert told[0][1] == 24
+    assert told[0][2]["minutes left"] > 0 == told[-1][2]["minutes left"]
+    assert {"images/s", "l2", "d_made"} <= set(told[0][2])
+    assert len(warned) == 1
+    assert "100% of the time" in warned[0]
+    assert outcome.waiting_share > 0.99
+    train(tmp_path / "quick", warn=warned.append, log_every_steps=4)
+    assert len(warned) == 1
+
+
+def test_every_position_is_taken_once_however_a_step_is_divided():
+    starts = range(0, 24, 8)
+    whole = [sorted(p) for p in Positions(starts, 8)]
+    assert whole == [list(range(s, s + 8)) for s in starts]
+    divided = [list(Positions(starts, 8, parts=2, rank=rank, processes=2)) for rank in (0, 1)]
+    assert [sorted(a + b) for a, b in zip(*divided, strict=True)] == whole
+    # A part over all processes is a part of one process.
+    assert divided[0][0] == [0, 1, 4, 5]
+    assert divided[1][0] == [2, 3, 6, 7]

@@ -1,0 +1,119 @@
+"""What stops a run, in words: batches that do not fit, spoilt weights, no memory, no space."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from pbvs.errors import CheckpointError, TrainingError, UsageError
+from pbvs.models.states import mismatches, unlike
+from pbvs.training.schedule import TrainingConfig
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_batches(config: TrainingConfig, images_per_epoch: int, processes: int) -> None:
+    """Whether batches can be made of the images, and shared.
+
+    Raises:
+        UsageError: the processes and parts do not divide the batch.
+        TrainingError: a batch is larger than an epoch: it would hold some pairs twice.
+    """
+    parts = processes * config.accumulate
+    if config.batch_size % parts:
+        told = f" taken in {config.accumulate} parts" if config.accumulate > 1 else ""
+        raise UsageError(
+            f"a batch of {config.batch_size}{told} cannot be shared by {processes} devices",
+            where="training.batch_size",
+            next_step=f"set a multiple of {parts}",
+        )
+    if config.batch_size > images_per_epoch:
+        raise TrainingError(
+            f"a batch of {config.batch_size} is larger than the data: an epoch has {images_per_epoch} images",
+            where="training.batch_size",
+            next_step="lower it, or raise data.draws_per_location",
+        )
+
+
+def check_networks(
+    networks: Mapping[str, nn.Module], states: Mapping[str, Mapping[str, Tensor]], path: Path
+) -> None:
+    """Whether a checkpoint's weights fit all networks.
+
+    Raises:
+        CheckpointError: they do not; every name and shape that differs is listed.
+    """
+    told = [f"{name}: a network that the checkpoint has not" for name in networks if name not in states]
+    told += [f"{name}: a network that only the checkpoint has" for name in states if name not in networks]
+    for name in networks:
+        told += [f"{name}.{words}" for words in mismatches(networks[name], states.get(name, {}))]
+    if told:
+        raise unlike(told, path, "resume with the settings it was begun with, or start over with --fresh")
+
+
+def check_finite(networks: Iterable[nn.Module], folder: Path) -> None:
+    """Whether weights may be kept: a gradient that was not finite spoils them though the loss was.
+
+    Raises:
+        TrainingError: a weight is not finite.
+    """
+    for network in networks:
+        norm = get_total_norm([p.detach() for p in network.parameters()])
+        if not torch.isfinite(norm):
+            raise TrainingError(
+                "weights are no longer finite, so they are not kept",
+                where=folder,
+                next_step="the last good checkpoint stays; lower the learning rate or set training.clip_norm",
+            )
+
+
+@contextmanager
+def explained(
+    config: TrainingConfig, header: Mapping[str, Any], fabric: Fabric, folder: Path
+) -> Iterator[None]:
+    """Within the block, memory or disk space that runs out says what to do.
+
+    Raises:
+        TrainingError: in place of torch's error of memory.
+        CheckpointError: in place of the system's error of space.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the device's memory ran out: {str(error).splitlines()[0]}",
+            where=folder,
+            next_step=f"lower one of: {_what_to_lower(config, header, fabric)}; "
+            "the same command then goes on from the last checkpoint (with --resume where settings changed)",
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise CheckpointError(
+            f"no space is left: {error.strerror}",
+            where=error.filename or folder,
+            next_step="make room on the disk; the same command goes on from the last checkpoint",
+        ) from error
+
+
+def _what_to_lower(config: TrainingConfig, header: Mapping[str, Any], fabric: Fabric) -> str:
+    size = "x".join(str(n) for n in header.get("size_px", ())) or "the task's"
+    ways = [f"size_px (now {size})", f"training.crop_px (now {config.crop_px or 'the whole image'})"]
+    if config.batch_size > config.accumulate:
+        ways.append(
+            f"training.batch_size (now {config.batch_size}), or take it in more parts with "
+            f"training.accumulate (now {config.accumulate})"
+        )
+    if not config.checkpointing:
+        ways.append("activations kept, with training.checkpointing=true")
+    if getattr(fabric.strategy.precision, "precision", "") == "32-true":
+        ways.append("precision, with --precision bf16-mixed")
+    return ", ".join(ways)
