@@ -7,10 +7,13 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pbvs.errors import UsageError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -55,6 +58,25 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as sorted, indented JSON to `path`, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def cache_folder() -> Path:
+    """The folder for all that can be made again: `PBVS_CACHE`, else `pbvs` in the user's cache folder.
+
+    Raises:
+        UsageError: neither is told by the environment, and the user has no home folder.
+    """
+    if ours := os.environ.get("PBVS_CACHE"):
+        return Path(ours)
+    custom, usual = os.environ.get("XDG_CACHE_HOME"), ".cache"
+    if os.name == "nt":
+        custom, usual = os.environ.get("LOCALAPPDATA"), "AppData/Local"
+    elif sys.platform == "darwin":
+        custom, usual = None, "Library/Caches"
+    try:
+        return (Path(custom) if custom else Path.home() / usual) / "pbvs"
+    except RuntimeError as error:
+        raise UsageError("there is no folder for caches", next_step="set PBVS_CACHE to a folder") from error
 
 
 def sha256_of_file(path: Path) -> str:

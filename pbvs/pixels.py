@@ -25,6 +25,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pbvs.errors import ImageError
 from pbvs.files import written_whole
+from pbvs.tiff import read_tiff_header
 
 WHITE = 255.0
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -50,7 +51,8 @@ def read_image(path: Path) -> Stored:
         `H,W,C` in the file's own type, `uint8` or `uint16`, bands in the file's order (RGB for colour).
 
     Raises:
-        ImageError: missing, torn, of another format, or neither 8 nor 16 bits unsigned.
+        ImageError: missing, torn, of another format, of an absurd size (see `pbvs.tiff`), or neither 8 nor
+            16 bits unsigned.
     """
     suffix = path.suffix.lower()
     if suffix in PNG_SUFFIXES:
@@ -74,7 +76,10 @@ def _read_png(path: Path) -> Stored:
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     # OpenCV refuses a torn PNG (its GDAL twin fills the missing rows with zeros and goes on).
-    image: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    try:
+        image: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
+    except cv2.error as error:  # it announces more pixels than OpenCV makes room for
+        raise _unreadable(path, "not a PNG of a sane size") from error
     if image is None:
         raise _unreadable(path, "not a whole PNG")
     # OpenCV's order is BGR(A), ours RGB(A).
@@ -84,6 +89,12 @@ def _read_png(path: Path) -> Stored:
 
 
 def _read_tiff(path: Path) -> Stored:
+    try:
+        read_tiff_header(path)  # before GDAL, which believes any size and makes room for it
+    except ImageError as error:
+        raise _unreadable(path, error.what) from error
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

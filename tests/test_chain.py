@@ -161,6 +161,7 @@ def tree(folder):
 def same(files):
     """The files that must be alike: not those that hold times, paths of this run, or TensorBoard's events."""
     timed = ("steps/", "step.json", ".translate.json", "hashes.json", "training_state.pt", "submission.zip")
+    timed += ("times.csv",)
     return {
         name: sha
         for name, sha in files.items()

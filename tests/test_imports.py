@@ -8,12 +8,13 @@ import pytest
 import pbvs
 
 ROOT = Path(pbvs.__file__).parent
-GROUND = {"pbvs", "errors", "files", "pixels"}
+GROUND = {"pbvs", "errors", "files", "tiff", "pixels"}
 ALLOWED = {
     "pbvs": set(),
     "errors": set(),
     "files": {"errors"},
-    "pixels": {"errors", "files"},
+    "tiff": {"errors"},
+    "pixels": {"errors", "files", "tiff"},
     "data": GROUND,
     "score": GROUND | {"data"},
     "submission": GROUND | {"data"},

@@ -1,10 +1,16 @@
 """Stored integers, levels and model floats: nothing is lost on the way round."""
 
+import struct
+import time
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 import rasterio
 import torch
+from made_archives import write_tiff
+from made_tiffs import bomb
 from rasterio.errors import NotGeoreferencedWarning
 
 from pbvs import pixels
@@ -65,6 +71,33 @@ def test_a_torn_image_names_its_file(tmp_path):
             pixels.read_image(tmp_path / name)
     with pytest.raises(ImageError, match=r"photo\.jpg"):
         pixels.read_image(tmp_path / "photo.jpg")
+
+
+def test_an_image_of_absurd_size_is_refused_before_room_is_made_for_it(tmp_path):
+    header = struct.pack(">IIBBBBB", 10**6, 10**6, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")]
+    packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    (tmp_path / "bomb.tif").write_bytes(bomb())
+    (tmp_path / "bands.tif").write_bytes(bomb(9, 9, 15_000))
+    started = time.monotonic()
+    for name, why in (("bomb.tif", "1000000 x 1000000"), ("bands.tif", "15000 bands"), ("bomb.png", "sane")):
+        with pytest.raises(ImageError, match=why) as refused:
+            pixels.read_image(tmp_path / name)
+        assert refused.value.where == str(tmp_path / name)
+    assert time.monotonic() - started < 5
+
+
+def test_a_tiff_that_is_cut_short_missing_or_no_tiff(tmp_path):
+    image = np.arange(35, dtype=np.uint16).reshape(5, 7)
+    path = write_tiff(tmp_path / "a.tif", image)
+    np.testing.assert_array_equal(pixels.read_image(path)[:, :, 0], image)
+    path.write_bytes(path.read_bytes()[:-1])
+    (tmp_path / "png.tif").write_bytes(pixels.encode_png(np.zeros((4, 4, 1), np.uint8)))
+    for name, why in (("a.tif", "cut short"), ("png.tif", "a PNG"), ("none.tif", "No such file")):
+        with pytest.raises(ImageError, match=why) as refused:
+            pixels.read_image(tmp_path / name)
+        assert name in (refused.value.where or "")
 
 
 def test_resize_keeps_constants_and_bands():

@@ -37,6 +37,7 @@ class Precision(StrEnum):
 
     fp32 = "32-true"
     bf16 = "bf16-mixed"
+    fp16 = "16-mixed"
 
 
 WeightsOption = Annotated[
@@ -55,7 +56,8 @@ TasksFolderOption = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of training runs.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="bf16-mixed: faster where the device can.")
+    Precision,
+    typer.Option("--precision", help="bf16-mixed: faster where the device can; 16-mixed: older GPUs."),
 ]
 DataWorkersOption = Annotated[
     int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,10 @@ def train(
             f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
         )
     found = Runs(runs, elsewhere={task: out} if out else {})
-    trainings = [NodeTraining(graph.spec, node, data, found, weights.value) for node in graph.trainable]
+    trainings = [
+        NodeTraining(graph.spec, node, data, found, weights.value, precision.value)
+        for node in graph.trainable
+    ]
     if dry_run:
         _plan(trainings, json)
         return
@@ -82,13 +86,23 @@ def train(
 def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int, json: bool) -> None:
     from pbvs.tasks.train import train_node
 
-    with console.progress(f"{training.spec.task}.{training.node.name}") as advance:
+    first = fabric.is_global_zero  # of several processes; the others are silent
+    shown = console.progress(f"{training.spec.task}.{training.node.name}") if first else nullcontext(None)
+    with shown as advance:
 
         def report(done: int, total: int, terms: Mapping[str, float]) -> None:
-            advance(done, total, console.told(dict(terms)))
+            if advance is not None:
+                advance(done, total, console.told(dict(terms)))
 
-        told = train_node(training, fabric, report, mode=mode, data_workers=data_workers)
-    if not fabric.is_global_zero:
+        told = train_node(
+            training,
+            fabric,
+            report,
+            mode=mode,
+            data_workers=data_workers,
+            warn=console.say if first else None,
+        )
+    if not first:
         return
     if json:
         console.result_json(
@@ -96,6 +110,7 @@ def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int
                 "folder": str(training.folder),
                 "images": told.outcome.images_seen,
                 "best_score": told.outcome.best_score,
+                "ended_early": told.outcome.ended_early,
                 "seconds": told.outcome.seconds,
             }
         )

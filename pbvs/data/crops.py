@@ -1,114 +1,193 @@
-"""A part of an image at a working size, read without reading the rest.
+"""A part of an image at a working size, made of no more stored pixels than it needs.
 
-A crop of `length` pixels from `start` of a row of `n_out` pixels, which stands for `n_in` stored ones, is
-`weights @ stored[first : first + weights.shape[1]]`: the same pixels that resizing the whole row by
-`pixels.resize` and then cropping would give (by area where both sides shrink, else bilinear with half-pixel
-centres, as OpenCV's INTER_AREA and INTER_LINEAR), up to rounding.
+A working pixel is the weighted mean of the stored pixels that it stands for: by area where both sides
+shrink, else bilinear with half-pixel centres, as OpenCV's INTER_AREA and INTER_LINEAR. So a crop has the same
+pixels, up to rounding, as resizing the whole image by `pixels.resize` and cutting the crop out.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.data.rasters import Box, read_valid, read_values
+from pbvs.data.rasters import Box
 from pbvs.data.warp import Valid, mean_of_valid, resized_with_validity
+from pbvs.pixels import Stored
+
+_CELLS_A_CROP = 32  # along each side of a crop, to find where enough of it is valid
+_ROUNDING = 1e-9  # of a stored pixel: ends that meet a pixel's edge do not need the next one
+
+
+@dataclass(frozen=True)
+class Taps:
+    """How a row of working pixels is made of a row of stored ones.
+
+    Attributes:
+        first, n_needed: the stored pixels that are needed.
+        index: `n,k` int, for each working pixel k stored ones, counted from `first`.
+        weights: `n,k` float32, their weights; each row sums to 1.
+    """
+
+    first: int
+    n_needed: int
+    index: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def down(self, values: NDArray) -> NDArray[np.float32]:
+        """`n_needed,...` to `n,...`: resamples along the first axis."""
+        weights = self.weights.reshape(*self.weights.shape, *[1] * (values.ndim - 1))
+        made: NDArray[np.float32] = weights[:, 0] * values[self.index[:, 0]]
+        for k in range(1, self.index.shape[1]):
+            made += weights[:, k] * values[self.index[:, k]]
+        return made
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of the working image: top, left, height, width in working pixels; `size_px` is the whole's."""
+    """A part of the working image.
+
+    Attributes:
+        top, left, height, width: the part, in working pixels.
+        size_px: height and width of the whole working image.
+        stored_px: height and width of the stored image that counts as resized to `size_px`.
+    """
 
     top: int
     left: int
     height: int
     width: int
     size_px: tuple[int, int]
+    stored_px: tuple[int, int]
 
     @property
-    def is_whole(self) -> bool:
-        """Whether nothing is cut off."""
-        return (self.top, self.left, self.height, self.width) == (0, 0, *self.size_px)
+    def box(self) -> Box | None:
+        """The stored pixels that the crop is made of; None for all of them."""
+        if (self.top, self.left, self.height, self.width) == (0, 0, *self.size_px):
+            return None
+        if self.size_px == self.stored_px:
+            return self.top, self.left, self.height, self.width
+        rows, columns = self._taps
+        return rows.first, columns.first, rows.n_needed, columns.n_needed
+
+    @property
+    def box_px(self) -> tuple[int, int]:
+        """Height and width of `box`."""
+        return self.stored_px if self.box is None else self.box[2:]
+
+    def valid_part(self, shown: Valid) -> float:
+        """The part of the crop's pixels that will be valid, in [0,1]; `shown` as in `cut`."""
+        if self.size_px == self.stored_px or shown.all():
+            return float(shown.mean())
+        return float((self._resampled(shown[:, :, None])[:, :, 0] > 0.5).mean())
+
+    def cut(self, values: Stored, shown: Valid) -> tuple[Stored, Valid]:
+        """The crop, made of the stored pixels in `box`.
+
+        Args:
+            values: `h,w,C` uint8 or uint16, the pixels.
+            shown: `h,w` bool, which of them count.
+
+        Returns:
+            `height,width,C` in the same type and `height,width` bool. The stored pixels themselves where the
+            working size is the stored size; else resampled means of those that count, valid where these bear
+            over half of the weight, and 0 elsewhere.
+        """
+        if self.size_px == self.stored_px:
+            return values, shown
+        if self.box is None:
+            return resized_with_validity(values, shown, self.size_px)
+        if shown.all():
+            weights = np.ones((self.height, self.width), np.float32)
+        else:
+            weights = self._resampled(shown[:, :, None])[:, :, 0]
+            values = values * shown[:, :, None]
+        return mean_of_valid(self._resampled(values), weights, values.dtype)
+
+    def _resampled(self, values: NDArray) -> NDArray[np.float32]:
+        """`h,w,C` of the box to `height,width,C`."""
+        rows, columns = self._taps
+        return columns.down(rows.down(values).transpose(1, 0, 2)).transpose(1, 0, 2)
+
+    @cached_property
+    def _taps(self) -> tuple[Taps, Taps]:
+        (stored_height, stored_width), (height, width) = self.stored_px, self.size_px
+        make = area_taps if height <= stored_height and width <= stored_width else bilinear_taps
+        return (
+            make(stored_height, height, self.top, self.height),
+            make(stored_width, width, self.left, self.width),
+        )
 
 
-def read_crop(
-    path: Path, valid: Valid | None, crop: Crop, stored_px: tuple[int, int]
-) -> tuple[NDArray[np.uint8], Valid]:
-    """The crop of a prepared capture.
+# ---- where an image is valid enough for a crop
+
+
+def coarse_size(stored_px: tuple[int, int], size_px: tuple[int, int], crop_px: int) -> tuple[int, int]:
+    """The size at which a mask of `stored_px` is enough to find crops by: some cells along a crop's side."""
+    finest = (min(pair) for pair in zip(stored_px, size_px, strict=True))
+    height, width = (
+        min(math.ceil(side * _CELLS_A_CROP / crop_px), most)
+        for side, most in zip(size_px, finest, strict=True)
+    )
+    return height, width
+
+
+def valid_corners(
+    valid: Valid, size_px: tuple[int, int], crop_px: int, min_valid: float
+) -> NDArray[np.int64]:
+    """Corners of crops that hold enough valid pixels, as far as a coarse mask can tell.
 
     Args:
-        path: the capture.
-        valid: `H,W` bool of the whole capture; None when all of it is valid.
-        crop: the part, in working pixels.
-        stored_px: the capture's height and width.
+        valid: `h,w` bool, the mask of the whole image.
+        size_px: height and width of the working image that it stands for.
+        crop_px: side of the crops in working pixels.
+        min_valid: the part that is to be valid.
 
     Returns:
-        `h,w,C` uint8 and `h,w` bool, exactly of the crop's size; exact pixels where the working size is the
-        stored size, else the resampled mean of the valid ones.
-
-    Raises:
-        ImageError: the file is missing or torn.
+        `n,2` top and left in working pixels, n at least 1: of the crops that are valid to this part, or if
+        there are none, of those that are most.
     """
-    if crop.size_px == stored_px:
-        box = (crop.top, crop.left, crop.height, crop.width)
-        return read_values(path, None if crop.is_whole else box), _part(valid, box)
-    if crop.is_whole:
-        values = read_values(path)
-        resized, kept = resized_with_validity(values, _part(valid, (0, 0, *stored_px)), crop.size_px)
-        return resized.astype(np.uint8, copy=False), kept
-    by_area = crop.size_px[0] <= stored_px[0] and crop.size_px[1] <= stored_px[1]
-    top, rows = resampling(stored_px[0], crop.size_px[0], crop.top, crop.height, by_area)
-    left, columns = resampling(stored_px[1], crop.size_px[1], crop.left, crop.width, by_area)
-    box = (top, left, rows.shape[1], columns.shape[1])
-    shown = _part(valid, box)
-    values = read_values(path, box) * shown[:, :, None]
-    sums = np.stack([rows @ values[:, :, band] @ columns.T for band in range(values.shape[2])], axis=2)
-    pixels, kept = mean_of_valid(sums, rows @ shown.astype(np.float32) @ columns.T, np.dtype(np.uint8))
-    return pixels.astype(np.uint8, copy=False), kept
+    (rows, columns), (height, width) = valid.shape, size_px
+    high, wide = max(1, round(crop_px * rows / height)), max(1, round(crop_px * columns / width))
+    # The mean over all cells of a crop, at the cell in its upper left corner.
+    parts = cv2.boxFilter(
+        valid.astype(np.float32), -1, (wide, high), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT
+    )[: rows - high + 1, : columns - wide + 1]
+    # A crop may begin anywhere in its first cell: up to a cell's width is not what was counted.
+    unsure = max(height / rows, width / columns) / crop_px
+    cells = np.argwhere(parts >= min(min_valid + unsure, float(parts.max())))
+    corners = np.rint(cells * [height / rows, width / columns]).astype(np.int64)
+    within: NDArray[np.int64] = np.minimum(corners, [height - crop_px, width - crop_px])
+    return within
 
 
-def stored_box(crop: Crop, stored_px: tuple[int, int]) -> Box:
-    """The stored pixels that a crop stands for, rounded outwards; `top, left, height, width`."""
-    scale_y, scale_x = stored_px[0] / crop.size_px[0], stored_px[1] / crop.size_px[1]
-    top, left = int(crop.top * scale_y), int(crop.left * scale_x)
-    bottom = min(stored_px[0], int(np.ceil((crop.top + crop.height) * scale_y)))
-    right = min(stored_px[1], int(np.ceil((crop.left + crop.width) * scale_x)))
-    return top, left, bottom - top, right - left
+# ---- resampling
 
 
-def resampling(
-    n_in: int, n_out: int, start: int, length: int, by_area: bool
-) -> tuple[int, NDArray[np.float32]]:
-    """The first stored pixel needed, and `length, n_needed` float32 weights whose rows sum to 1."""
-    scale = n_in / n_out
-    out = np.arange(start, start + length, dtype=np.float64)
-    if by_area:
-        low, high = out * scale, (out + 1) * scale
-        first, last = int(np.floor(low[0] + 1e-9)), min(n_in, int(np.ceil(high[-1] - 1e-9)))
-        pixel = np.arange(first, last)
-        overlap = np.minimum(high[:, None], pixel + 1) - np.maximum(low[:, None], pixel)
-        weights = np.clip(overlap, 0.0, None)
-    else:
-        centre = (out + 0.5) * scale - 0.5
-        below = np.floor(centre).astype(int)
-        share = centre - below
-        lower, upper = np.clip(below, 0, n_in - 1), np.clip(below + 1, 0, n_in - 1)
-        first = int(lower[0])
-        weights = np.zeros((length, int(upper[-1]) - first + 1))
-        rows = np.arange(length)
-        np.add.at(weights, (rows, lower - first), 1.0 - share)
-        np.add.at(weights, (rows, upper - first), share)
-    return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+def area_taps(n_in: int, n_out: int, start: int, length: int) -> Taps:
+    """`length` pixels from `start` of `n_out`, each the mean of its part of `n_in` stored pixels."""
+    edges = np.arange(start, start + length + 1) * (n_in / n_out)
+    first_of = np.floor(edges[:-1] + _ROUNDING).astype(np.int64)
+    end_of = np.minimum(np.ceil(edges[1:] - _ROUNDING).astype(np.int64), n_in)
+    pixel = first_of[:, None] + np.arange(int((end_of - first_of).max()))
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return _taps(np.minimum(pixel, n_in - 1), np.clip(overlap, 0.0, None), int(end_of[-1]))
 
 
-def _part(valid: Valid | None, box: Box) -> Valid:
-    top, left, height, width = box
-    return np.ones((height, width), bool) if valid is None else valid[top : top + height, left : left + width]
+def bilinear_taps(n_in: int, n_out: int, start: int, length: int) -> Taps:
+    """`length` pixels from `start` of `n_out`, each between the two nearest of `n_in` stored pixels."""
+    centre = (np.arange(start, start + length) + 0.5) * (n_in / n_out) - 0.5
+    below = np.floor(centre).astype(np.int64)
+    share = (centre - below)[:, None]
+    pixel = np.clip(np.stack([below, below + 1], axis=1), 0, n_in - 1)
+    return _taps(pixel, np.concatenate([1.0 - share, share], axis=1), int(pixel.max()) + 1)
 
 
-def read_validity(path: Path, valid_fraction: float) -> Valid | None:
-    """`H,W` bool of a prepared capture; None, without reading, where all of it is valid."""
-    return None if valid_fraction == 1.0 else read_valid(path)
+def _taps(pixel: NDArray[np.int64], weights: NDArray[np.float64], end: int) -> Taps:
+    first = int(pixel[0, 0])
+    normed = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Taps(first, end - first, np.minimum(pixel, end - 1) - first, normed)

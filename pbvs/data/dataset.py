@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, get_worker_info
 
 from pbvs import errors
-from pbvs.data.crops import Crop, read_crop, read_validity, stored_box
+from pbvs.data.crops import Crop, coarse_size, valid_corners
 from pbvs.data.index import Capture
-from pbvs.data.pairs import Pair, PairDraws
+from pbvs.data.pairs import Draws, Pair
+from pbvs.data.rasters import read_valid, read_values
 from pbvs.data.warp import Valid
 from pbvs.errors import ImageError, PbvsError, UsageError
 
-CROP_TRIES = 8  # draws of a crop before the best of them is taken
-LEAST_VALID = 0.5  # of a crop's pixels
+CROP_TRIES = 8  # draws of a crop before a valid one is looked for
+MIN_VALID = 0.5  # of a crop's pixels
 _CROPS = 2  # keeps this chance apart from that of the draws under one seed
 
 
@@ -38,10 +39,11 @@ class PairDataset(Dataset[Sample]):
     Args:
         draws: which pairs.
         size_px: working size (height, width): every image counts as resized to it (by `pixels.resize`).
-        crop_px: side of a square crop in working pixels; None takes the whole. A crop holds at least half
-            valid pixels: up to 8 are drawn, then the best is taken.
+        crop_px: side of a square crop in working pixels; None takes the whole.
         flips: whether to mirror at random both ways and, where the result is square, to turn by quarters.
         seed: of crops and flips, 0 or more.
+        min_valid: the part of a crop's pixels that is to be valid in both images, in [0,1]: up to 8 crops
+            are drawn, then one is looked for; if there is none, it is the crop with most valid pixels.
 
     Raises:
         UsageError: `crop_px` is larger than `size_px`, or a number is out of range.
@@ -49,21 +51,25 @@ class PairDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        draws: PairDraws,
+        draws: Draws,
         *,
         size_px: tuple[int, int],
         crop_px: int | None = None,
         flips: bool = True,
         seed: int = 0,
+        min_valid: float = MIN_VALID,
     ) -> None:
         if min(size_px) < 1 or seed < 0 or (crop_px is not None and crop_px < 1):
             raise UsageError("size_px and crop_px are 1 pixel or more, seed is 0 or more")
+        if not 0.0 <= min_valid <= 1.0:
+            raise UsageError(f"min_valid is a part of 1, not {min_valid}")
         if crop_px is not None and crop_px > min(size_px):
             raise UsageError(
                 f"a crop of {crop_px} pixels is larger than the working size {size_px[0]} x {size_px[1]}",
                 next_step="choose a smaller crop or a larger size",
             )
-        self.draws, self.size_px, self.crop_px, self.flips, self.seed = draws, size_px, crop_px, flips, seed
+        self.draws, self.size_px, self.crop_px = draws, size_px, crop_px
+        self.flips, self.seed, self.min_valid = flips, seed, min_valid
 
     def __len__(self) -> int:
         """Draws an epoch; positions go on beyond it."""
@@ -79,35 +85,48 @@ class PairDataset(Dataset[Sample]):
             cv2.setNumThreads(0)  # OpenCV's own threads can lock up after a fork
         pair = self.draws.draw(n)
         chance = np.random.default_rng([_CROPS, self.seed, n])
-        stored_px = _common_size(pair)
-        valid = _joint_validity(pair)
-        crop = self._draw_crop(chance, valid, stored_px)
-        source, seen_in_source = read_crop(pair.source.path, valid, crop, stored_px)
-        target, seen_in_target = read_crop(pair.target.path, valid, crop, stored_px)
-        images = [source, target, (seen_in_source & seen_in_target)[:, :, None]]
+        crop, shown = self._drawn_crop(chance, pair)
+        source, _ = crop.cut(read_values(pair.source.path, crop.box), shown)
+        target, valid = crop.cut(read_values(pair.target.path, crop.box), shown)
+        images: list[NDArray] = [source, target, valid[:, :, None]]
         if self.flips:
             images = _turned(images, chance)
         tensors = [torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in images]
         return {"source": tensors[0], "target": tensors[1], "mask": tensors[2], "name": pair.name}
 
-    def _draw_crop(
-        self, chance: np.random.Generator, valid: Valid | None, stored_px: tuple[int, int]
-    ) -> Crop:
-        height, width = self.size_px
+    def _drawn_crop(self, chance: np.random.Generator, pair: Pair) -> tuple[Crop, Valid]:
+        """A crop, and where both images are valid in its box; of the masks too only that box is read."""
+        stored_px = _common_size(pair)
         if self.crop_px is None:
-            return Crop(0, 0, height, width, self.size_px)
-        best, most = None, -1.0
-        for _ in range(CROP_TRIES):
-            top = int(chance.integers(height - self.crop_px + 1))
-            left = int(chance.integers(width - self.crop_px + 1))
-            crop = Crop(top, left, self.crop_px, self.crop_px, self.size_px)
-            part = 1.0 if valid is None else _valid_part(valid, crop, stored_px)
-            if part > most:
-                best, most = crop, part
-            if most >= LEAST_VALID:
-                break
-        assert best is not None  # the first try is better than none
-        return best
+            whole = Crop(0, 0, *self.size_px, self.size_px, stored_px)
+            return whole, _both_valid(pair, whole)
+        tried = []
+        for n_tried in range(CROP_TRIES + 1):
+            corner = self._corner(chance) if n_tried < CROP_TRIES else self._searched_corner(chance, pair)
+            crop = Crop(*corner, self.crop_px, self.crop_px, self.size_px, stored_px)
+            shown = _both_valid(pair, crop)
+            part = crop.valid_part(shown)
+            if part >= self.min_valid:
+                return crop, shown
+            tried.append((part, -n_tried, crop, shown))
+        return max(tried)[2:]  # nowhere is enough: the most there is
+
+    def _corner(self, chance: np.random.Generator) -> tuple[int, int]:
+        """Top and left of a crop anywhere."""
+        assert self.crop_px is not None
+        rows, columns = (side - self.crop_px + 1 for side in self.size_px)
+        return int(chance.integers(rows)), int(chance.integers(columns))
+
+    def _searched_corner(self, chance: np.random.Generator, pair: Pair) -> tuple[int, int]:
+        """Top and left of a crop that is valid enough, by the whole masks read coarsely."""
+        assert self.crop_px is not None
+        coarse_px = coarse_size(_common_size(pair), self.size_px, self.crop_px)
+        valid: Valid = np.ones(coarse_px, bool)
+        for capture in _with_mask(pair):
+            valid &= read_valid(capture.path, size_px=coarse_px)
+        corners = valid_corners(valid, self.size_px, self.crop_px, self.min_valid)
+        top, left = corners[int(chance.integers(len(corners)))]
+        return int(top), int(left)
 
 
 def _common_size(pair: Pair) -> tuple[int, int]:
@@ -121,21 +140,17 @@ def _common_size(pair: Pair) -> tuple[int, int]:
     return sizes[0]
 
 
-def _joint_validity(pair: Pair) -> Valid | None:
-    """`H,W` bool where both are valid; None where that is everywhere."""
-    masks = [mask for mask in map(_validity, (pair.source, pair.target)) if mask is not None]
-    if not masks:
-        return None
-    return masks[0] if len(masks) == 1 else masks[0] & masks[1]
+def _both_valid(pair: Pair, crop: Crop) -> Valid:
+    """`h,w` bool of the stored pixels in the crop's box: where both images of the pair are valid."""
+    valid: Valid = np.ones(crop.box_px, bool)
+    for capture in _with_mask(pair):
+        valid &= read_valid(capture.path, crop.box)
+    return valid
 
 
-def _validity(capture: Capture) -> Valid | None:
-    return read_validity(capture.path, capture.valid_fraction)
-
-
-def _valid_part(valid: Valid, crop: Crop, stored_px: tuple[int, int]) -> float:
-    top, left, height, width = stored_box(crop, stored_px)
-    return float(valid[top : top + height, left : left + width].mean())
+def _with_mask(pair: Pair) -> list[Capture]:
+    """Those of the two that are not valid everywhere: no other mask need be read."""
+    return [capture for capture in (pair.source, pair.target) if capture.valid_fraction < 1.0]
 
 
 def _turned(images: list[NDArray], chance: np.random.Generator) -> list[NDArray]:

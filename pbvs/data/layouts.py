@@ -15,10 +15,10 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pbvs.pixels import IMAGE_SUFFIXES, TIFF_SUFFIXES, list_images
 
@@ -54,22 +54,35 @@ _CITY = re.compile(r"train_data_(?P<city>.+?)_sar_ir_rgb", re.IGNORECASE)
 _CORNER = re.compile(r"[+-]?\d+(\.\d+)?_[+-]?\d+(\.\d+)?")
 _MOSAIC = re.compile(r"mos(ai|ia)c_(?P<modality>rgb|ir)(?P<rest>.*)", re.IGNORECASE)
 _OPTICAL = re.compile(r"((?P<capture>.+)_)?(?P<modality>rgb|ir)", re.IGNORECASE)
-_DATE = re.compile(r"(?<!\d)((?:19|20)\d{2})(-?)(\d{2})\2(\d{2})(?!\d)")
+_TAKEN = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
+    r"(?:(?P<sign>[T_-]?)(?P<hour>\d\d)(?P<colon>[-:]?)(?P<minute>\d\d)(?P=colon)(?P<second>\d\d))?(?!\d)",
+    re.IGNORECASE,
+)
+_TILE_MODALITIES: dict[str, Modality] = {"sar": "sar", "eo": "eo"}
 _SPLITS: dict[str, Split] = {"train": "train", "validation": "validation", "val": "validation"}
 
 
-@dataclass(frozen=True)
-class Folder:
-    """One folder of an archive: its place, the place below the root, and the files directly in it."""
+class Folder(NamedTuple):
+    """One folder of an archive, and the files directly in it.
+
+    Attributes:
+        path: its absolute place; folders on the way have the names by which they were reached.
+        relative: its place below the root, "" for the root itself.
+        names: its files, sorted, litter left out.
+    """
 
     path: Path
-    relative: Path
-    names: tuple[str, ...]  # sorted, litter left out
+    relative: str
+    names: tuple[str, ...]
+
+    def file(self, name: str) -> str:
+        """The place below the root of the file called `name` in this folder."""
+        return f"{self.relative}/{name}" if self.relative else name
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One image file and what its place and name tell of it; `path` is relative to the root."""
+class Entry(NamedTuple):
+    """One image file and what its place and name tell of it."""
 
     family: Family
     city: str
@@ -77,17 +90,36 @@ class Entry:
     modality: Modality
     capture: str
     mosaic: bool
-    taken: str  # ISO date, or "" when the name holds none
-    path: Path
+    taken: str  # ISO 8601: a date, or a date and time of day; "" when the name holds none
+    file: str  # its place below the root, parted by "/"
     split: Split
+
+    @property
+    def path(self) -> Path:
+        """Its place relative to the root."""
+        return Path(self.file)
 
 
 @dataclass
 class Found:
-    """Every image of a known layout under a root, sorted by path, and how much litter was passed over."""
+    """What lies under a root.
+
+    Attributes:
+        entries: every image of a known layout, sorted by path.
+        accompanied: the `file` of those beside which a file of the same stem and another kind lies, which may
+            tell more of the image than it does itself (`.tfw`, `.aux.xml`).
+        unreadable: files and folders that cannot be looked at, and why.
+        n_litter: how much litter was passed over.
+    """
 
     entries: list[Entry] = field(default_factory=list)
+    accompanied: set[str] = field(default_factory=set)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
     n_litter: int = 0
+
+
+Layout = Callable[[Folder], Iterable[Entry]]
+"""Gives the images of one folder, none when the folder is not of its kind."""
 
 
 def is_litter(name: str) -> bool:
@@ -95,30 +127,46 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.casefold() in ("__macosx", "thumbs.db", "desktop.ini")
 
 
-def date_in_name(name: str) -> str:
-    """The first date in a file name (`20201104` or `2020-11-04`) in ISO form; "" when there is none."""
-    for year, _, month, day in _DATE.findall(name):
+def time_in_name(name: str) -> str:
+    """The first date in a file name, with the time of day where it follows, in ISO 8601; "" without one.
+
+    Read are `20201104` and `2020-11-04`, `20201104T163312`, `2023-05-12-16-33-12` and the like. Digits that
+    are no date of the calendar stay none, and digits that are no time of day leave the date alone.
+    """
+    for match in _TAKEN.finditer(name):
         try:
-            return datetime.date(int(year), int(month), int(day)).isoformat()
+            date = datetime.date(int(match["year"]), int(match["month"]), int(match["day"])).isoformat()
         except ValueError:
             continue
+        if match["hour"] is None:
+            return date
+        hour, minute, second = match["hour"], match["minute"], match["second"]
+        if int(hour) < 24 and int(minute) < 60 and int(second) < 60:
+            return f"{date}T{hour}:{minute}:{second}"
+        if match["sign"]:
+            return date
     return ""
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Stem, and suffix in lower case: as `Path` has them, which takes ten times as long."""
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:].lower()) if dot > 0 else (name, "")
 
 
 def stack_entries(folder: Folder) -> Iterator[Entry]:
     """The images of one stack location: `folder` is named by a corner, or lies in a city's archive."""
-    tiffs = [name for name in folder.names if Path(name).suffix.lower() in TIFF_SUFFIXES]
-    place = folder.path.resolve()
+    place = folder.path
     in_archive = _CITY.fullmatch(place.parent.name) is not None
-    if not tiffs or not (in_archive or _CORNER.fullmatch(place.name)):
+    if not (in_archive or _CORNER.fullmatch(place.name)):
         return
     city = _city_of(place)
-    for name in tiffs:
-        modality, capture, mosaic = _stack_name(Path(name).stem)
-        taken = date_in_name(name)
-        yield Entry(
-            "stack", city, place.name, modality, capture, mosaic, taken, folder.relative / name, "train"
-        )
+    for name in folder.names:
+        stem, suffix = _parts(name)
+        if suffix in TIFF_SUFFIXES:
+            modality, capture, mosaic = _stack_name(stem)
+            taken, file = time_in_name(name), folder.file(name)
+            yield Entry("stack", city, place.name, modality, capture, mosaic, taken, file, "train")
 
 
 def _city_of(location: Path) -> str:
@@ -143,48 +191,98 @@ def _optical(word: str) -> Modality:
 
 def eo_sar_entries(folder: Folder) -> Iterator[Entry]:
     """The tiles of one of the four folders `{SAR,EO}/{train,validation}`."""
-    place = folder.path.resolve()
-    split = _SPLITS.get(place.name.casefold())
-    modality: Modality | None = {"sar": "sar", "eo": "eo"}.get(place.parent.name.casefold())  # type: ignore[assignment]
+    split = _SPLITS.get(folder.path.name.casefold())
+    modality = _TILE_MODALITIES.get(folder.path.parent.name.casefold())
     if split is None or modality is None:
         return
     for name in folder.names:
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-            stem = Path(name).stem
+        stem, suffix = _parts(name)
+        if suffix in IMAGE_SUFFIXES:
             location = f"{split}-{stem}"  # a name may occur in both splits, as two places
-            yield Entry("eo_sar", "", location, modality, stem, False, "", folder.relative / name, split)
+            yield Entry("eo_sar", "", location, modality, stem, False, "", folder.file(name), split)
 
 
 # A new layout is one function here; each is asked about every folder.
-LAYOUTS: tuple[Callable[[Folder], Iterator[Entry]], ...] = (stack_entries, eo_sar_entries)
+LAYOUTS: tuple[Layout, ...] = (stack_entries, eo_sar_entries)
 
 
-def find_images(root: Path) -> Found:
+def find_images(root: Path, layouts: Iterable[Layout] | None = None) -> Found:
     """Every image under `root`, at any depth, that lies in one of the known layouts.
 
-    `root` may be one archive, a location or a parent of all; links to folders are followed once.
+    Args:
+        root: one archive, a location, or a parent of all; links to folders are followed once.
+        layouts: the functions that know the images of a folder; by default `LAYOUTS`.
     """
+    asked = LAYOUTS if layouts is None else tuple(layouts)
     found = Found()
-    for folder, n_litter in _folders(root):
-        found.n_litter += n_litter
-        for layout in LAYOUTS:
-            found.entries.extend(layout(folder))
-    found.entries.sort(key=lambda entry: entry.path.as_posix())
+    for folder in _folders(root, found):
+        entries = [entry for layout in asked for entry in layout(folder)]
+        if entries:
+            found.entries += entries
+            found.accompanied |= _accompanied(folder, entries)
+    found.entries.sort(key=lambda entry: entry.file)
     return found
 
 
-def _folders(root: Path) -> Iterator[tuple[Folder, int]]:
-    seen: set[str] = set()
-    for top, folders, files in os.walk(root, followlinks=True):
-        place = os.path.realpath(top)
-        if place in seen or PREPARED_MARK in files:
-            folders.clear()
+def _accompanied(folder: Folder, entries: list[Entry]) -> set[str]:
+    others = [name for name in folder.names if not name.lower().endswith(IMAGE_SUFFIXES)]
+    stems = {name[:dot].casefold() for name in others for dot, sign in enumerate(name) if sign == "."}
+    if not stems:
+        return set()
+    return {one.file for one in entries if _parts(one.file.rpartition("/")[2])[0].casefold() in stems}
+
+
+def _folders(root: Path, found: Found) -> Iterator[Folder]:
+    """The folders from `root` down that prepare did not write; what cannot be looked at goes to `found`."""
+    top = root.resolve()
+    seen: set[tuple[int, int]] = set()
+    waiting = [""]
+    while waiting:
+        relative = waiting.pop()
+        place = top / relative
+        try:
+            inode = place.stat()
+            if (inode.st_dev, inode.st_ino) in seen:
+                continue
+            seen.add((inode.st_dev, inode.st_ino))
+            below, names, litter = _listed(place)
+            odd = [name for name in (*below, *names) if not _is_text(name)]
+        except OSError as error:
+            found.unreadable.append((relative, f"the folder cannot be listed: {error.strerror}"))
             continue
-        seen.add(place)
-        n_litter = sum(map(is_litter, files)) + sum(map(is_litter, folders))
-        folders[:] = sorted(name for name in folders if not is_litter(name))
-        names = tuple(sorted(name for name in files if not is_litter(name)))
-        yield Folder(Path(top), Path(top).relative_to(root), names), n_litter
+        if PREPARED_MARK not in names:
+            found.n_litter += len(litter)
+            found.unreadable += [(relative, f"the name {name!a} is not UTF-8") for name in odd]
+            folder = Folder(place, relative, tuple(name for name in names if name not in odd))
+            waiting += [folder.file(name) for name in reversed(below) if name not in odd]
+            yield folder
+
+
+def _listed(place: Path) -> tuple[list[str], list[str], list[str]]:
+    """The folders, the files and the litter in a folder, each sorted."""
+    folders: list[str] = []
+    files: list[str] = []
+    litter: list[str] = []
+    with os.scandir(place) as listing:
+        for one in listing:
+            kind = litter if is_litter(one.name) else folders if _is_folder(one) else files
+            kind.append(one.name)
+    return sorted(folders), sorted(files), litter
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written to a table: unpacked on another system it may hold any bytes."""
+    try:
+        return name.isascii() or bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_folder(one: os.DirEntry[str]) -> bool:
+    try:
+        return one.is_dir()
+    except OSError:  # a link that leads to itself: reading it as a file will tell
+        return False
 
 
 def inputs_folder(root: Path, task: str) -> Path | None:

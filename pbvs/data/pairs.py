@@ -7,23 +7,23 @@ it, so that locations with many captures do not dominate and combinations vary f
 from __future__ import annotations
 
 import datetime
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pbvs.data.index import Capture, LocationKey, PreparedData, held_out
+from pbvs.data.index import Capture, LocationKey, PreparedData, held_out, held_out_rank
 from pbvs.data.layouts import FAMILIES, MODALITIES
-from pbvs.data.rasters import read_valid
-from pbvs.data.warp import Valid
 from pbvs.errors import DataError, UsageError, nearest
 
 Pairing = Literal["random", "same_capture", "nearest_time"]
 DrawSplit = Literal["train", "heldout"]
+Location = tuple[str, str, str]  # family, city ("" for tiles), location
 
 _ORDER, _CAPTURES = 0, 1  # keep the two kinds of chance apart under one seed
 LEFT_OUT_COLUMNS = ("family", "city", "location", "source", "target", "joint_fraction")
@@ -31,9 +31,9 @@ LEFT_OUT_COLUMNS = ("family", "city", "location", "source", "target", "joint_fra
 
 @dataclass(frozen=True)
 class Pair:
-    """A source and a target of one location, (family, city, location)."""
+    """A source and a target of one location."""
 
-    location: tuple[str, str, str]
+    location: Location
     source: Capture
     target: Capture
 
@@ -44,22 +44,79 @@ class Pair:
         return f"{place}/{self.source.capture}>{self.target.capture}"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A location's captures and the pairs of them that may be drawn, as source x n_targets + target."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A location and its pairs: each source that has a partner, with the targets it may be shown with."""
 
-    location: tuple[str, str, str]
-    sources: tuple[Capture, ...]
-    targets: tuple[Capture, ...]
-    allowed: tuple[int, ...]
+    location: Location
+    choices: tuple[tuple[Capture, tuple[Capture, ...]], ...]
 
-    def pair(self, which: int) -> Pair:
-        source, target = divmod(self.allowed[which], len(self.targets))
-        return Pair(self.location, self.sources[source], self.targets[target])
+
+class Draws(Protocol):
+    """Pairs by global position: `draw(n)` is the same whatever was drawn before and in whatever process."""
+
+    def __len__(self) -> int:
+        """Draws an epoch."""
+
+    def draw(self, n: int) -> Pair:
+        """The pair at global position `n` (0 or more): epoch n // len, position n % len in it."""
 
 
 class PairDraws:
-    """Pairs by global position: `draw(n)` is the same whatever was drawn before and in whatever process.
+    """Random draws: an epoch comes to every place alike, in an order of its own.
+
+    Each draw takes one of the place's sources, then one of that source's partners, both uniformly: where
+    every source goes with every target, the two are independent.
+
+    Args:
+        places: where to draw, one or more.
+        draws_per_location: how often an epoch comes to each, 1 or more.
+        seed: of the draws, 0 or more.
+    """
+
+    def __init__(self, places: Sequence[Place], draws_per_location: int = 1, seed: int = 0) -> None:
+        if draws_per_location < 1 or seed < 0:
+            raise UsageError("draws_per_location is 1 or more, seed is 0 or more")
+        self.places, self.draws_per_location, self.seed = places, draws_per_location, seed
+        self._order_of: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        """Draws an epoch."""
+        return len(self.places) * self.draws_per_location
+
+    def draw(self, n: int) -> Pair:
+        """The pair at global position `n`; see `Draws`."""
+        epoch, position = divmod(n, len(self))
+        place = self.places[int(self._order(epoch)[position]) % len(self.places)]
+        chance = np.random.default_rng([_CAPTURES, self.seed, epoch, position])
+        source, partners = place.choices[int(chance.integers(len(place.choices)))]
+        return Pair(place.location, source, partners[int(chance.integers(len(partners)))])
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if self._order_of is None or self._order_of[0] != epoch:
+            self._order_of = epoch, np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self))
+        return self._order_of[1]
+
+
+class FixedPairs:
+    """One pair a place, the same each epoch and in the order given: mosaics first, then by name."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = places
+
+    def __len__(self) -> int:
+        """Draws an epoch: the places."""
+        return len(self.places)
+
+    def draw(self, n: int) -> Pair:
+        """The pair at global position `n`; see `Draws`."""
+        place = self.places[n % len(self.places)]
+        source, partners = place.choices[0]
+        return Pair(place.location, source, partners[0])
+
+
+class PairTable:
+    """All pairs of a source and a target modality, split by location; built once, drawn from twice.
 
     Args:
         prepared: the data.
@@ -67,22 +124,20 @@ class PairDraws:
         family: `eo_sar` or `stack`; None takes every family that holds both modalities.
         pairing: `random`: every capture of one modality with every one of the other; `same_capture`: only
             those of one flight (a mosaic with the mosaic); `nearest_time`: for each source the targets
-            closest in time (a capture without a date goes with all, and only where there is none with one).
-        draws_per_location: how often an epoch comes to each location.
-        split: `train`: random draws from the locations not held out, each epoch a new permutation;
-            `heldout`: one fixed pair a location (mosaics first, then by name), in order.
+            closest in time (see `days_apart`; a capture without a date goes with all, and only where there
+            is none with one).
+        min_overlap: pairs that are both valid on a smaller part of the grid are left out, before
+            `nearest_time` looks for the nearest.
         heldout_fraction: part of the locations to hold out, by the hash of `pbvs.data.index.held_out`; where
-            the archive itself has a validation split, that is held out instead.
-        seed: of the draws.
+            the archive itself has a validation split of such pairs, that is held out instead.
         heldout_seed: of the hash; to be the same wherever results are compared.
-        min_overlap: pairs that are both valid on a smaller part of the grid are left out.
 
     Attributes:
         left_out: one row a pair left out for its overlap, with `LEFT_OUT_COLUMNS`.
 
     Raises:
         UsageError: an unknown word or a number out of range.
-        DataError: no pair is left; says which modality is missing where.
+        DataError: there is no pair, and which modality is missing where; or prepared data is torn.
     """
 
     def __init__(
@@ -93,82 +148,93 @@ class PairDraws:
         target: str,
         family: str | None = None,
         pairing: Pairing = "random",
-        draws_per_location: int = 1,
-        split: DrawSplit = "train",
-        heldout_fraction: float = 0.1,
-        seed: int = 0,
-        heldout_seed: int = 0,
         min_overlap: float = 0.5,
+        heldout_fraction: float = 0.1,
+        heldout_seed: int = 0,
     ) -> None:
         _check_word("modality", source, MODALITIES)
         _check_word("modality", target, MODALITIES)
         _check_word("pairing", pairing, get_args(Pairing))
-        _check_word("split", split, get_args(DrawSplit))
-        if draws_per_location < 1 or seed < 0 or not 0.0 <= heldout_fraction <= 1.0:
-            raise UsageError("draws_per_location is 1 or more, seed 0 or more, heldout_fraction in [0,1]")
-        self.split, self.seed, self._pairing, self._min_overlap = split, seed, pairing, min_overlap
+        if not (0.0 <= min_overlap <= 1.0 and 0.0 <= heldout_fraction <= 1.0):
+            raise UsageError("min_overlap and heldout_fraction are parts of 1, in [0,1]")
+        self._root, self._pairing, self._min_overlap = prepared.root, pairing, min_overlap
         self._left_out: list[tuple[str | float, ...]] = []
         families: list[str] = [family] if family else list(FAMILIES)
         places = [place for name in families for place in self._places_of(prepared, name, source, target)]
         if not places:
             raise _no_pairs(prepared, families, source, target, len(self._left_out))
-        apart = _held_out_places(prepared, places, heldout_fraction, heldout_seed)
-        kept = [place for place in places if (place.location in apart) == (split == "heldout")]
-        if not kept:
-            raise _empty_split(prepared, split, len(places))
-        self._places = kept
-        self._repeats = draws_per_location if split == "train" else 1
-        self._order_of: tuple[int, NDArray[np.int64]] | None = None
+        apart = _held_out_places(places, heldout_fraction, heldout_seed)
+        held = [place for place in places if place.location in apart]
+        # By their hash: the first few of them are then a fair sample of all cities.
+        held.sort(key=lambda place: (held_out_rank(place.location[1:], heldout_seed), place.location))
+        kept = [place for place in places if place.location not in apart]
+        self._of_split: dict[DrawSplit, list[Place]] = {"train": kept, "heldout": held}
         self.left_out = pd.DataFrame(self._left_out, columns=list(LEFT_OUT_COLUMNS))
 
-    def __len__(self) -> int:
-        """Draws an epoch."""
-        return len(self._places) * self._repeats
+    def train(self, *, draws_per_location: int = 1, seed: int = 0) -> PairDraws:
+        """Random draws from the locations that are not held out.
 
-    @property
-    def locations(self) -> list[tuple[str, str, str]]:
-        """The (family, city, location) that are drawn from, sorted."""
-        return [place.location for place in self._places]
+        Raises:
+            UsageError: a number out of range.
+            DataError: all locations are held out.
+        """
+        return PairDraws(self._some("train"), draws_per_location, seed)
 
-    def draw(self, n: int) -> Pair:
-        """The pair at global position `n` (0 or more): epoch n // len, position n % len in it."""
-        epoch, position = divmod(n, len(self))
-        if self.split == "heldout":
-            return self._places[position].pair(0)
-        place = self._places[int(self._order(epoch)[position]) % len(self._places)]
-        chance = np.random.default_rng([_CAPTURES, self.seed, epoch, position])
-        return place.pair(int(chance.integers(len(place.allowed))))
+    def heldout(self) -> FixedPairs:
+        """One fixed pair of each location held out, those of lowest hash first.
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if self._order_of is None or self._order_of[0] != epoch:
-            self._order_of = epoch, np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self))
-        return self._order_of[1]
+        Raises:
+            DataError: no location is held out.
+        """
+        return FixedPairs(self._some("heldout"))
 
-    def _places_of(self, prepared: PreparedData, family: str, source: str, target: str) -> list[_Place]:
-        sources = _by_location(prepared.listed(family, source))
-        targets = _by_location(prepared.listed(family, target))
-        places = []
-        for key in sorted(sources.keys() & targets.keys()):
-            place = self._place((family, *key), sources[key], targets[key])
-            if place.allowed:
-                places.append(place)
+    def locations(self, split: DrawSplit) -> list[Location]:
+        """The locations of one side, in its order; may be empty."""
+        return [place.location for place in self._of_split[split]]
+
+    def _some(self, split: DrawSplit) -> list[Place]:
+        places = self._of_split[split]
+        if not places:
+            raise _empty_split(self._root, split, sum(map(len, self._of_split.values())))
         return places
 
-    def _place(
-        self, location: tuple[str, str, str], sources: list[Capture], targets: list[Capture]
-    ) -> _Place:
+    def _places_of(self, prepared: PreparedData, family: str, source: str, target: str) -> Iterator[Place]:
+        sources = _by_location(prepared.listed(family, source))
+        targets = _by_location(prepared.listed(family, target))
+        for key in sorted(sources.keys() & targets.keys()):
+            location = (family, *key)
+            choices = self._choices(prepared, location, sources[key], targets[key])
+            if choices:
+                yield Place(location, choices)
+
+    def _choices(
+        self, prepared: PreparedData, location: Location, sources: list[Capture], targets: list[Capture]
+    ) -> tuple[tuple[Capture, tuple[Capture, ...]], ...]:
         sources.sort(key=_fixed_order)
-        targets.sort(key=_fixed_order)
-        valid: dict[Capture, Valid] = {}
-        allowed: list[int] = []
-        for which in _PAIRINGS[self._pairing](sources, targets):
-            a, b = sources[which // len(targets)], targets[which % len(targets)]
-            joint = _joint_fraction(a, b, self._min_overlap, valid)
-            if joint < self._min_overlap:
-                self._left_out.append((*location, a.capture, b.capture, round(joint, 6)))
+        everyone = tuple(sorted(targets, key=_fixed_order))
+        choices = []
+        for source in sources:
+            partners = self._overlapping(prepared, location, source, everyone)
+            if self._pairing == "nearest_time":
+                partners = _nearest_in_time(source, partners)
+            if partners:
+                # One tuple for all sources where nothing is left out: sixty captures make 3,600 pairs.
+                choices.append((source, everyone if len(partners) == len(everyone) else tuple(partners)))
+        return tuple(choices)
+
+    def _overlapping(
+        self, prepared: PreparedData, location: Location, source: Capture, targets: Iterable[Capture]
+    ) -> list[Capture]:
+        kept = []
+        for target in targets:
+            if self._pairing == "same_capture" and source.capture != target.capture:
+                continue
+            joint = prepared.joint_fraction(source, target)
+            if joint >= self._min_overlap:
+                kept.append(target)
             else:
-                allowed.append(which)
-        return _Place(location, tuple(sources), tuple(targets), tuple(allowed))
+                self._left_out.append((*location, source.capture, target.capture, round(joint, 6)))
+        return kept
 
 
 def _check_word(kind: str, word: str, known: Iterable[str]) -> None:
@@ -187,66 +253,42 @@ def _fixed_order(capture: Capture) -> tuple[bool, str]:
     return not capture.mosaic, capture.capture
 
 
-# ---- pairings: which of a location's captures may go together, as source x n_targets + target
+# ---- time
 
 
-def _random(sources: list[Capture], targets: list[Capture]) -> list[int]:
-    return list(range(len(sources) * len(targets)))
+def days_apart(a: Capture, b: Capture) -> float:
+    """Days between two captures, to the second; infinite when either has no date.
 
-
-def _same_capture(sources: list[Capture], targets: list[Capture]) -> list[int]:
-    n = len(targets)
-    return [s * n + t for s, a in enumerate(sources) for t, b in enumerate(targets) if a.capture == b.capture]
-
-
-def _nearest_time(sources: list[Capture], targets: list[Capture]) -> list[int]:
-    n = len(targets)
-    pairs: list[int] = []
-    for s, a in enumerate(sources):
-        days = [_days_apart(a, b) for b in targets]
-        nearest_days = min(days)
-        pairs.extend(s * n + t for t in range(n) if days[t] == nearest_days)
-    return pairs
-
-
-def _days_apart(a: Capture, b: Capture) -> float:
-    """Days between two captures; infinite when either has no date."""
+    A date without a time of day counts as its noon: so two plain dates are whole days apart, and the same
+    day is nearer than the day before or after, whatever the hour.
+    """
     if not (a.taken and b.taken):
-        return float("inf")
-    return abs((datetime.date.fromisoformat(a.taken) - datetime.date.fromisoformat(b.taken)).days)
+        return math.inf
+    return abs((_moment(a.taken) - _moment(b.taken)).total_seconds()) / 86_400.0
 
 
-_PAIRINGS = {"random": _random, "same_capture": _same_capture, "nearest_time": _nearest_time}
+def _moment(taken: str) -> datetime.datetime:
+    moment = datetime.datetime.fromisoformat(taken)
+    return moment if "T" in taken else moment.replace(hour=12)
 
 
-def _joint_fraction(a: Capture, b: Capture, least: float, valid: dict[Capture, Valid]) -> float:
-    """Part of the grid where both are valid; masks are read only where the parts of each do not decide."""
-    smaller, surely = min(a.valid_fraction, b.valid_fraction), a.valid_fraction + b.valid_fraction - 1.0
-    if smaller < least or max(a.valid_fraction, b.valid_fraction) == 1.0:
-        return smaller
-    if surely >= least:
-        return surely
-    for capture in (a, b):
-        if capture not in valid:
-            valid[capture] = read_valid(capture.path)
-    return float((valid[a] & valid[b]).mean())
+def _nearest_in_time(source: Capture, targets: list[Capture]) -> list[Capture]:
+    days = [days_apart(source, target) for target in targets]
+    least = min(days, default=math.inf)
+    return [target for target, apart in zip(targets, days, strict=True) if apart == least]
 
 
 # ---- splits
 
 
-def _held_out_places(
-    prepared: PreparedData, places: list[_Place], fraction: float, seed: int
-) -> set[tuple[str, str, str]]:
+def _held_out_places(places: list[Place], fraction: float, seed: int) -> set[Location]:
     """Places held out: the archive's own choice in a family that has one, else the hash's."""
-    chosen: set[tuple[str, str, str]] = set()
-    for family in {place.location[0] for place in places}:
+    chosen: set[Location] = set()
+    for family in sorted({place.location[0] for place in places}):
         mine = [place for place in places if place.location[0] == family]
-        if prepared.archive_holds_out(family):
-            chosen |= {place.location for place in mine if place.targets[0].split == "validation"}
-        else:
-            keys = held_out([place.location[1:] for place in mine], fraction, seed)
-            chosen |= {(family, *key) for key in keys}
+        archives_own = {place.location for place in mine if place.choices[0][0].split == "validation"}
+        hashed = () if archives_own else held_out([place.location[1:] for place in mine], fraction, seed)
+        chosen |= archives_own or {(family, *key) for key in hashed}
     return chosen
 
 
@@ -265,9 +307,9 @@ def _no_pairs(
     )
 
 
-def _empty_split(prepared: PreparedData, split: str, n_places: int) -> DataError:
+def _empty_split(root: object, split: str, n_places: int) -> DataError:
     return DataError(
         f"no location is left for the split {split!r} ({n_places} give pairs in all)",
-        where=prepared.root,
+        where=str(root),
         next_step="prepare more locations, or change the part that is held out",
     )

@@ -1,50 +1,72 @@
-"""`prepare`: every capture of a location onto one grid, once, as small files that training reads fast."""
+"""`prepare`: every capture of a location onto one grid, once, as small files that training reads fast.
+
+A prepared folder holds the captures as GeoTIFFs (`stack/CITY/LOCATION/MODALITY/`, `eo_sar/tiles/`) and
+
+* `index.csv`, a row a capture; `prepared.json`, the rules, their numbers, counts and versions;
+* `problems.csv`, everything that is wrong, by source path and kind: those of the scan, `unreadable`, `cover`
+  (left out for covering too little), `overlap` (two captures that share too little);
+* `overlaps.csv` and `registration.csv`, see `pbvs.data.overlaps` and `pbvs.data.registration`;
+* `hashes.jsonl` and `histograms.json`, what spares work the next time.
+
+Under `torchrun` or SLURM each rank calls it alike; the ranks share the work (see `pbvs.data.ranks`).
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import rasterio
 
-from pbvs.data.index import INDEX_COLUMNS, INDEX_NAME, SCHEMA, data_fingerprint, read_about
-from pbvs.data.layouts import PREPARED_MARK, Family, Modality
+import pbvs
+from pbvs.data.histograms import group_stretches
+from pbvs.data.index import SCHEMA, Overlap, data_fingerprint, read_about, read_overlaps
+from pbvs.data.layouts import FAMILIES, PREPARED_MARK, Family, Modality
+from pbvs.data.overlaps import overlaps_of, partial_pairs, too_small_overlaps
 from pbvs.data.plan import (
     Asked,
     Item,
+    Place,
     PrepareRules,
     asked_of,
     is_wanted,
     nothing_wanted,
     plan_items,
-    stretches_of,
+    sixteen_bit_groups,
 )
-from pbvs.data.rasters import write_capture
-from pbvs.data.records import Record, content_hash, load_records, save_records
-from pbvs.data.scan import PROBLEM_COLUMNS, Problem, Progress, look
-from pbvs.data.stretch import FULL
-from pbvs.data.warp import Valid, onto_grid, read_capture, without_place_warnings
-from pbvs.errors import DataError, ImageError
-from pbvs.files import sweep_unfinished, write_csv, write_json
-from pbvs.pixels import eight_bits, read_image
-
-PROBLEMS_NAME = "problems.csv"
-_SAVE_EVERY_SECONDS = 20.0
-_BATCH = 2048  # files handed to the threads at once: keeps memory flat with 180,000 tiles
+from pbvs.data.ranks import Ranks, rank_in, ranks_together, shares
+from pbvs.data.records import (
+    Contents,
+    Record,
+    load_records,
+    save_records,
+    take_in_journals,
+    told_if_not_written,
+)
+from pbvs.data.scan import Problem, Progress, Seen, look
+from pbvs.data.stretch import FULL, Stretch
+from pbvs.data.tables import PROBLEMS_NAME, Settled, delete_vanished, too_little_cover, write_tables
+from pbvs.data.warp import without_place_warnings
+from pbvs.data.work import Work, default_workers, in_threads
+from pbvs.errors import DataError
+from pbvs.files import sweep_unfinished, write_json
 
 
 @dataclass(frozen=True)
 class PreparedSummary:
-    """What one call of `prepare` did.
+    """What one call of `prepare` did, on all ranks together.
 
     `n_images` are in the index; of all source files `n_made` were done now and `n_kept` were up to date;
-    `n_deleted` results have no source any more. `problems` holds (path, kind, what) of scan and prepare.
-    `fingerprint` is that of `data_fingerprint`.
+    `n_deleted` results have no source any more. `n_compared` SAR captures were compared with their optical
+    image, `n_moved` of them lie shifted. `stretches` holds the numbers of the rule `percentile` by sensor,
+    `stretches_before` the earlier ones of those that changed: their captures were made again. `problems`
+    holds (path, kind, what) of scan and prepare. `fingerprint` is that of `data_fingerprint`. `first`: this
+    process is rank 0, which reports.
     """
 
     out: Path
@@ -54,6 +76,11 @@ class PreparedSummary:
     n_deleted: int
     problems: list[Problem]
     fingerprint: str
+    n_compared: int = 0
+    n_moved: int = 0
+    stretches: dict[str, Stretch] = field(default_factory=dict)
+    stretches_before: dict[str, Stretch] = field(default_factory=dict)
+    first: bool = True
 
 
 def prepare(
@@ -64,14 +91,15 @@ def prepare(
     families: Collection[Family],
     size_px: tuple[int, int] | None,
     rules: PrepareRules | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Progress | None = None,
+    alone: bool = False,
 ) -> PreparedSummary:
     """Brings the archives under `root` into `out`, ready to train on; does only what is missing or changed.
 
     The grid of a stack location is the ground and CRS of its RGB mosaic, else of its first RGB, else of its
-    IR, at `size_px`; every capture is warped onto it once (see `pbvs.data.warp`). EO/SAR tiles are kept as
-    they are. A file that cannot be read costs that file, and a row in `problems.csv`.
+    IR, at `size_px`; every capture is warped onto it once (see `pbvs.data.capture`). EO/SAR tiles are kept
+    as they are. A file that cannot be read costs that file, and a row in `problems.csv`.
 
     Args:
         root: the folder with the unpacked archives.
@@ -80,12 +108,13 @@ def prepare(
         modalities, families: what to prepare.
         size_px: height and width of every stack location's grid; None keeps the reference's own pixels.
         rules: defaults to `PrepareRules()`.
-        workers: threads; each opens its own files.
-        progress: called with (files done, files in all).
+        workers: threads of this process, each opens its own files; None: one a CPU, up to 8.
+        progress: called with (files done, files in all); of this rank's share.
+        alone: this process does it all, though it is one of several ranks, and the others do not call this.
 
     Raises:
         UsageError: no such root, an unknown modality or family, `out` holds something else.
-        DataError: nothing to prepare, or the results cannot be written.
+        DataError: nothing to prepare, the results cannot be written, or another rank failed.
     """
     rules = rules or PrepareRules()
     asked = asked_of(out, modalities, families, size_px)
@@ -93,34 +122,13 @@ def prepare(
     wanted = [one for one in seen if is_wanted(one, asked)]
     if not wanted:
         raise nothing_wanted(root, asked)
-    about = _about(root, rules, asked, size_px)
-    _sweep_unfinished(out)
-    write_json(out / PREPARED_MARK, about)  # "complete": False until the index fits the files again
-    old = load_records(out)
-    with without_place_warnings():
-        stretches = stretches_of(root, seen, rules)
-        items, lost = plan_items(root, seen, wanted, size_px, stretches)
-        done = _Work(out, rules, old).run(items, workers, progress)
-    n_deleted = _delete_vanished(out, old, done.records)
-    problems = sorted({*problems, *lost, *done.problems}, key=lambda p: (p.path, p.kind, p.what))
-    rows = _index_rows(items, done.records)
-    if not rows:
-        raise DataError(
-            "not one image could be prepared", where=root, next_step="see problems.csv in the prepared folder"
-        )
-    _write_tables(out, rows, problems)
-    numbers = {"/".join(filter(None, group)): list(stretch) for group, stretch in sorted(stretches.items())}
-    counts = {"images": len(rows), "problems": len(problems)}
-    write_json(out / PREPARED_MARK, about | {"complete": True, "stretches": numbers, "counts": counts})
-    return PreparedSummary(
-        out,
-        len(rows),
-        done.n_made,
-        len(items) - done.n_made - done.n_failed,
-        n_deleted,
-        problems,
-        data_fingerprint(out),
-    )
+    about, environment = _about(root, rules, asked, size_px), {} if alone else os.environ
+    before = _opened(out, about) if rank_in(environment)[0] == 0 else {}
+    with ranks_together(out, environment) as ranks, without_place_warnings():
+        call = _Call(root, out, rules, size_px, workers or default_workers(environment), progress, ranks)
+        done = call.run(seen, wanted)
+        told = _finished(call, done, problems, about, before) if ranks.first else None
+        return _summary(out, ranks.broadcast("summary", told), ranks.first)
 
 
 def _about(root: Path, rules: PrepareRules, asked: Asked, size_px: tuple[int, int] | None) -> dict[str, Any]:
@@ -131,139 +139,208 @@ def _about(root: Path, rules: PrepareRules, asked: Asked, size_px: tuple[int, in
         "modalities": list(asked.modalities),
         "families": list(asked.families),
         "size_px": None if size_px is None else list(size_px),
-        "rules": {"uint16": rules.uint16, "min_overlap": rules.min_overlap},
+        "rules": rules.described(),
+        "versions": {
+            "pbvs": pbvs.__version__,
+            "rasterio": rasterio.__version__,
+            "gdal": rasterio.__gdal_version__,
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
-def _sweep_unfinished(out: Path) -> None:
-    """Takes away half-written files of an earlier call that was killed."""
-    if (out / PREPARED_MARK).exists() and not read_about(out)["complete"]:
-        sweep_unfinished(out)
+def _opened(out: Path, about: dict[str, Any]) -> dict[str, Stretch]:
+    """Makes the folder ready, and clears away after a call that was killed; gives the stretches until now."""
+    there = (out / PREPARED_MARK).exists()
+    before: dict[str, Any] = read_about(out) if there else {"complete": True, "stretches": {}}
+    if not before["complete"]:
+        for family in FAMILIES:
+            sweep_unfinished(out / family)
+        for part in out.glob(".*.part*"):
+            part.unlink(missing_ok=True)
+    take_in_journals(out)
+    stretches = before["stretches"]
+    with told_if_not_written(out):  # "complete": False until the index fits the files again
+        write_json(out / PREPARED_MARK, about | {"stretches": stretches})
+    return {sensor: (low, high) for sensor, (low, high) in stretches.items()}
 
 
-# ---- the work on one file
+# ---- the work of this rank
 
 
-def _prepare_one(item: Item, known: Record | None, out: Path, rules: PrepareRules) -> tuple[Record, bool]:
-    """The record of one file, and whether anything was made; raises ImageError or OSError for the source."""
-    n_bytes, mtime_ns, sha256 = content_hash(item.source, known)
-    made_by = item.made_by()
-    if known and (known.sha256, known.made_by) == (sha256, made_by) and _still_holds(known, out, rules):
-        return replace(known, n_bytes=n_bytes, mtime_ns=mtime_ns), False
-    if item.grid is None:
-        stored = read_image(item.source)
-        valid: Valid = np.ones(stored.shape[:2], bool)
-    else:
-        stored, valid, own = read_capture(item.source)
-        stored, valid = onto_grid(stored, valid, own, item.grid)
-    fraction = math.floor(float(valid.mean()) * 1e6) / 1e6  # rounded down: 1 means each and every pixel
-    height, width = valid.shape
-    result = Record(n_bytes, mtime_ns, sha256, made_by, "", 0, height, width, fraction)
-    if fraction < rules.min_overlap:
-        return result, True
-    eight = eight_bits(stored, *(item.stretch or FULL)) * valid[:, :, None]
-    write_capture(out / item.out, eight, valid, item.grid)
-    return replace(result, out=item.out, out_bytes=(out / item.out).stat().st_size), True
+@dataclass(frozen=True)
+class _Done:
+    """What was done: the items as planned at last, the work on them, and what goes with it."""
+
+    items: list[Item]
+    work: Work
+    known: dict[str, Record]
+    lost: list[Problem]
+    stretches: dict[str, Stretch]
+    overlaps: list[Overlap]
 
 
-def _still_holds(known: Record, out: Path, rules: PrepareRules) -> bool:
-    """Whether what was made before is there, or is not to be there, as the rules have it now."""
-    covers_enough = known.valid_fraction >= rules.min_overlap
-    return covers_enough == bool(known.out) and known.result_is_there(out)
+@dataclass(frozen=True)
+class _Call:
+    """One call of `prepare` on one rank."""
+
+    root: Path
+    out: Path
+    rules: PrepareRules
+    size_px: tuple[int, int] | None
+    workers: int
+    progress: Progress | None
+    ranks: Ranks
+
+    def run(self, seen: list[Seen], wanted: list[Seen]) -> _Done:
+        """Plans as every rank does, does this rank's share, and on rank 0 gathers what the others did."""
+        known, remembered = load_records(self.out), read_overlaps(self.out)
+        owners = _owners(wanted, self.ranks.n_ranks)
+        stretches, hashed = self._stretches(wanted, known, owners)
+        items, lost = plan_items(self.root, seen, wanted, self.size_px, self.rules, stretches)
+        mine = [item for item in items if owners[item.place] == self.ranks.rank]
+        work = Work(
+            self.root, self.out, self.rules, known, hashed, self.ranks, self.workers, self._advance(len(mine))
+        )
+        done = work.do(mine)
+        overlaps = self._overlaps(done, work, remembered)
+        told = self.ranks.gather(
+            "done", {"failures": work.failures, "n_made": work.n_made, "overlaps": overlaps}
+        )
+        if self.ranks.first and self.ranks.n_ranks > 1:
+            done, overlaps = self._gathered(items, work, told)
+        return _Done(done, work, known, lost, stretches, overlaps)
+
+    def _gathered(
+        self, items: list[Item], work: Work, told: list[dict[str, Any]]
+    ) -> tuple[list[Item], list[Overlap]]:
+        """Takes in what the others did, and does what they planned otherwise (files that come and go)."""
+        records = load_records(self.out)
+        for other in told[1:]:
+            work.take_in(records, other["failures"], other["n_made"])
+        counted: dict[str, list[Overlap]] = {}
+        for a, b, fraction, made_of in (overlap for one in told for overlap in one["overlaps"]):
+            counted.setdefault(made_of, []).append((a, b, fraction, made_of))
+        done = work.do(items)
+        return done, self._overlaps(done, work, counted)
+
+    def _stretches(
+        self, wanted: list[Seen], known: dict[str, Record], owners: dict[Place, int]
+    ) -> tuple[dict[str, Stretch], dict[str, Contents]]:
+        groups = sixteen_bit_groups(wanted)
+        if self.rules.uint16 != "percentile":
+            return (dict.fromkeys(groups, FULL) if self.rules.uint16 == "full" else {}), {}
+        place_of = {one.entry.path.as_posix(): _place(one) for one in wanted}
+        return group_stretches(
+            self.root,
+            self.out,
+            groups,
+            self.rules.uint16_percent,
+            known,
+            mine=lambda key: owners[place_of[key]] == self.ranks.rank,
+            ranks=self.ranks,
+            workers=self.workers,
+        )
+
+    def _overlaps(self, items: list[Item], work: Work, remembered: dict[str, list[Overlap]]) -> list[Overlap]:
+        made = ((item, record) for item in items if (record := work.record_of(item)))
+        found = in_threads(
+            partial_pairs(made),
+            lambda partial: overlaps_of(self.out, partial, remembered),
+            self.workers,
+            self.ranks,
+        )
+        return sorted(overlap for _, overlaps in found for overlap in overlaps)
+
+    def _advance(self, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            if self.progress and n:
+                self.progress(min(done, total), total)
+
+        return advance
 
 
-class _Work:
-    """Runs the items in threads and gathers records and problems; what is done survives an interruption."""
-
-    def __init__(self, out: Path, rules: PrepareRules, old: dict[str, Record]) -> None:
-        self.records: dict[str, Record] = {}
-        self.problems: list[Problem] = []
-        self.n_made = 0
-        self.n_failed = 0
-        self._out, self._rules, self._old = out, rules, old
-        self._saved_at = time.monotonic()
-
-    def run(self, items: list[Item], workers: int, progress: Progress | None) -> _Work:
-        pool = ThreadPoolExecutor(max(1, workers))
-        try:
-            for done, item in enumerate(self._finished(pool, items), start=1):
-                del item
-                if progress:
-                    progress(done, len(items))
-                if time.monotonic() - self._saved_at > _SAVE_EVERY_SECONDS:
-                    self._save()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            self._save()
-        return self
-
-    def _finished(self, pool: ThreadPoolExecutor, items: list[Item]) -> Iterator[Item]:
-        for start in range(0, len(items), _BATCH):
-            futures = {
-                pool.submit(_prepare_one, item, self._old.get(item.key), self._out, self._rules): item
-                for item in items[start : start + _BATCH]
-            }
-            for future in as_completed(futures):
-                item = futures[future]
-                try:
-                    self._note(item, *future.result())
-                except ImageError as error:
-                    self._note_failure(item, error.what)
-                except OSError as error:  # of the source: what is written raises DataError
-                    self._note_failure(item, f"the file cannot be read: {error.strerror or error}")
-                yield item
-
-    def _note(self, item: Item, record: Record, made: bool) -> None:
-        self.records[item.key] = record
-        self.n_made += made
-        if not record.out:
-            percent = 100 * record.valid_fraction
-            what = f"covers {percent:.1f} % of its location, less than {100 * self._rules.min_overlap:.0f} %"
-            self.problems.append(Problem(item.key, "cover", what))
-
-    def _note_failure(self, item: Item, what: str) -> None:
-        self.n_failed += 1
-        self.problems.append(Problem(item.key, "unreadable", what))
-
-    def _save(self) -> None:
-        # Records not come to yet are kept: an interrupted run must know them the next time.
-        save_records(self._out, self._old | self.records)
-        self._saved_at = time.monotonic()
+def _place(one: Seen) -> Place:
+    return one.entry.family, one.entry.city, one.entry.location
 
 
-# ---- the end: what is no more, and the tables
+def _owners(wanted: list[Seen], n_ranks: int) -> dict[Place, int]:
+    """Which rank works on which location: all of it on one, since SAR is registered to its optical image."""
+    n_bytes: dict[Place, int] = {}
+    for one in wanted:
+        n_bytes[_place(one)] = n_bytes.get(_place(one), 0) + one.n_bytes
+    return shares(n_bytes, n_ranks)
 
 
-def _delete_vanished(out: Path, old: dict[str, Record], new: dict[str, Record]) -> int:
-    """Deletes results whose source is gone or no longer gives one; returns how many."""
-    kept = {record.out for record in new.values()}
-    gone = sorted({record.out for record in old.values()} - kept - {""})
-    for name in gone:
-        (out / name).unlink(missing_ok=True)
-        for parent in list((out / name).parents)[: name.count("/")]:
-            if not parent.is_dir() or any(parent.iterdir()):
-                break
-            parent.rmdir()
-    save_records(out, new)
-    return len(gone)
+# ---- the end, on rank 0
 
 
-def _index_rows(items: list[Item], records: dict[str, Record]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    for item in items:
-        record = records.get(item.key)
-        if record is None or not record.out:
-            continue
-        e = item.seen.entry
-        size = (record.height_px, record.width_px, f"{record.valid_fraction:.6f}")
-        named = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.split, record.out)
-        rows.append((*named, *size, item.key, record.sha256))
-    return sorted(rows)
+def _finished(
+    call: _Call, done: _Done, found: list[Problem], about: dict[str, Any], before: dict[str, Stretch]
+) -> dict[str, Any]:
+    """Writes the tables and the mark, deletes what has no source any more; the summary, JSON-like."""
+    work, least = done.work, call.rules.min_overlap
+    settled = [(item, record) for item in done.items if (record := work.record_of(item))]
+    n_images = sum(record.out_bytes > 0 for _, record in settled)
+    if not n_images:
+        raise DataError(
+            "not one image could be prepared",
+            where=call.root,
+            next_step="`pbvs data scan` tells what is wrong",
+        )
+    problems = _problems(done, settled, found, least)
+    n_deleted = delete_vanished(call.out, done.known, settled)
+    save_records(call.out, {item.key: record for item, record in settled})
+    write_tables(call.out, settled, done.overlaps, problems)
+    numbers = {sensor: list(stretch) for sensor, stretch in sorted(done.stretches.items())}
+    counts = {"images": n_images, "problems": len(problems), **_registrations(settled)}
+    with told_if_not_written(call.out):
+        write_json(
+            call.out / PREPARED_MARK, about | {"complete": True, "stretches": numbers, "counts": counts}
+        )
+    changed = {s: list(old) for s, old in before.items() if s in numbers and list(old) != numbers[s]}
+    return {
+        "n_images": n_images,
+        "n_made": work.n_made,
+        "n_kept": len(done.items) - work.n_made - len(work.failures),
+        "n_deleted": n_deleted,
+        "problems": [[p.path, p.kind, p.what] for p in problems],
+        "fingerprint": data_fingerprint(call.out),
+        "n_compared": counts["compared"],
+        "n_moved": counts["moved"],
+        "stretches": numbers,
+        "stretches_before": changed,
+    }
 
 
-def _write_tables(out: Path, rows: list[tuple[Any, ...]], problems: list[Problem]) -> None:
-    write_csv(out / PROBLEMS_NAME, PROBLEM_COLUMNS, [(p.path, p.kind, p.what) for p in problems])
-    write_csv(out / INDEX_NAME, INDEX_COLUMNS, rows)
+def _registrations(settled: Settled) -> dict[str, int]:
+    compared = [record for _, record in settled if record.registered]
+    moved = [record for record in compared if record.out_bytes and record.shift_px != (0.0, 0.0)]
+    return {"compared": len(compared), "moved": len(moved)}
+
+
+def _problems(done: _Done, settled: Settled, found: list[Problem], least: float) -> list[Problem]:
+    """All problems, sorted; a file that cannot be read is told of once, whoever met it."""
+    unreadable = [Problem(key, "unreadable", what) for key, what in done.work.failures.items()]
+    lost = [problem for problem in done.lost if problem.path not in done.work.failures]
+    keys = {item.out: item.key for item, _ in settled}
+    overlaps = too_small_overlaps(done.overlaps, least, keys)
+    told = {*found, *lost, *unreadable, *too_little_cover(settled, least), *overlaps}
+    return sorted(told, key=lambda problem: (problem.path, problem.kind, problem.what))
+
+
+def _summary(out: Path, told: dict[str, Any], first: bool) -> PreparedSummary:
+    problems = [Problem(*problem) for problem in told["problems"]]
+    numbers = {
+        name: {sensor: (low, high) for sensor, (low, high) in told[name].items()}
+        for name in ("stretches", "stretches_before")
+    }
+    return PreparedSummary(out, **(told | numbers | {"problems": problems, "first": first}))
 
 
 __all__ = ["PROBLEMS_NAME", "PrepareRules", "PreparedSummary", "data_fingerprint", "prepare"]

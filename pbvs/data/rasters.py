@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,89 +13,150 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pbvs.data.warp import Grid, Valid, quietly_opened, without_place_warnings
+from pbvs.data.rasters_tiff import TiledTiff
+from pbvs.data.warp import Grid, Valid
 from pbvs.errors import DataError, ImageError
 from pbvs.files import written_whole
 
-_TILE_PX = 256
+_MAX_OPEN = 16  # a thread: a crop opens its two images once, though it tries several places in their masks
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
 
-def write_capture(path: Path, stored: NDArray[np.uint8], valid: Valid, grid: Grid | None) -> None:
-    """Writes `H,W,C` uint8 with its `H,W` validity, whole or not at all; the same image gives the same bytes.
+# ---- writing
+
+
+@contextmanager
+def written_capture(
+    path: Path, size_px: tuple[int, int], n_bands: int, grid: Grid | None
+) -> Iterator[TiledTiff]:
+    """Yields a file to write rows to; it takes `path`'s place, finished, when the block ends well.
 
     `grid` is None for tiles of no known place. The mask is written only where something is invalid.
 
     Raises:
-        DataError: the disk is full or the folder cannot be written to.
+        DataError: the disk is full or the folder cannot be written to; what was at `path` stays.
     """
-    height, width, bands = stored.shape
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": height,
-        "width": width,
-        "count": bands,
-        "dtype": "uint8",
-        "compress": "deflate",
-        "predictor": 2,
-        "photometric": "rgb" if bands == 3 else "minisblack",
-    }
-    if min(height, width) >= _TILE_PX:
-        profile |= {"tiled": True, "blockxsize": _TILE_PX, "blockysize": _TILE_PX}
-    if grid is not None:
-        profile |= {"crs": grid.crs, "transform": grid.transform}
     try:
-        with (
-            written_whole(path) as beside,
-            without_place_warnings(),
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(beside, "w", **profile) as dataset,
-        ):
-            dataset.write(stored.transpose(2, 0, 1))
-            if not valid.all():
-                dataset.write_mask(valid)
-    except (RasterioError, OSError) as error:
+        with written_whole(path) as beside, beside.open("wb") as stream:
+            tiff = TiledTiff(stream, size_px, n_bands, grid)
+            yield tiff
+            tiff.finish()
+    except OSError as error:
         raise DataError(
-            f"a prepared image cannot be written: {error}",
+            f"a prepared image cannot be written: {error.strerror or error}",
             where=path,
             next_step="make room on the disk, and run again",
         ) from error
 
 
-def read_values(path: Path, box: Box | None = None) -> NDArray[np.uint8]:
-    """`H,W,C` uint8 of a prepared capture: the whole (None) or the part in `box`.
+def write_capture(path: Path, stored: NDArray[np.uint8], valid: Valid, grid: Grid | None) -> None:
+    """Writes `H,W,C` uint8 with its `H,W` validity, whole or not at all; the same image gives the same bytes.
+
+    Raises:
+        DataError: as `written_capture`.
+    """
+    height, width, n_bands = stored.shape
+    with written_capture(path, (height, width), n_bands, grid) as tiff:
+        tiff.write_rows(stored, valid)
+
+
+# ---- reading
+
+
+def read_values(
+    path: Path, box: Box | None = None, size_px: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """`H,W,C` uint8 of a prepared capture.
+
+    Args:
+        path: the capture.
+        box: the part to read; None reads the whole.
+        size_px: height and width to read it at, for looking: means of the valid pixels where it shrinks,
+            else bilinear. None reads the pixels themselves.
 
     Raises:
         ImageError: missing or torn.
     """
     with _opened(path) as dataset:
-        bands: NDArray[np.uint8] = dataset.read(window=_window(box))
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+        height, width = size_px or (dataset.shape if box is None else box[2:])
+        values: NDArray[np.uint8] = np.empty((height, width, dataset.count), np.uint8)
+        dataset.read(out=values.transpose(2, 0, 1), **_part(dataset, box, size_px))
+    return values
 
 
-def read_valid(path: Path, box: Box | None = None) -> Valid:
-    """`H,W` bool of a prepared capture, True where it holds an image; errors as `read_values`."""
+def read_valid(path: Path, box: Box | None = None, size_px: tuple[int, int] | None = None) -> Valid:
+    """`H,W` bool of a prepared capture, True where it holds an image; arguments and errors as `read_values`.
+
+    At another size a pixel is valid where valid ones bear over half of its weight.
+    """
     with _opened(path) as dataset:
-        mask: Valid = dataset.dataset_mask(window=_window(box)) > 0
-    return mask
+        mask: NDArray[np.uint8] = dataset.read_masks(1, out_shape=size_px, **_part(dataset, box, size_px))
+    return mask > 128  # of 255: half of the weight is rounded to 128
 
 
-def _window(box: Box | None) -> Window | None:
-    return None if box is None else Window(box[1], box[0], box[3], box[2])
+def _part(dataset: Any, box: Box | None, size_px: tuple[int, int] | None) -> dict[str, Any]:
+    """Arguments of rasterio for a part at a size."""
+    window = None if box is None else Window(box[1], box[0], box[3], box[2])
+    if size_px is None:
+        return {"window": window}
+    height, width = dataset.shape if box is None else box[2:]
+    shrinks = size_px[0] <= height and size_px[1] <= width
+    return {"window": window, "resampling": Resampling.average if shrinks else Resampling.bilinear}
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with quietly_opened(path) as dataset:
-            yield dataset
-    except RasterioError as error:
+        yield _DATASETS.get(path)
+    except (RasterioError, OSError) as error:
+        _DATASETS.forget(path)
         raise ImageError(
             f"a prepared image cannot be read: {error}",
             where=path,
             next_step="delete the file and run `pbvs data prepare` again: it makes only what is missing",
         ) from error
+
+
+class _Datasets(threading.local):
+    """The files that this thread read last, kept open: opening one costs as much as reading a crop.
+
+    A dataset belongs to one thread and one process: after a fork the child opens its own. A file that was
+    replaced is opened anew.
+    """
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._known: OrderedDict[Path, tuple[tuple[int, ...], Any]] = OrderedDict()
+
+    def get(self, path: Path) -> Any:
+        """The file, open; raises OSError or RasterioError when it cannot be."""
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
+        state = path.stat()
+        identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        known = self._known.get(path)
+        if known is not None and known[0] == identity:
+            self._known.move_to_end(path)
+            return known[1]
+        self.forget(path)
+        # Folders of tiles hold 90,000 files: GDAL is not to list them in search of files beside this one.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            dataset = rasterio.open(path, driver="GTiff", sharing=False)
+        self._known[path] = identity, dataset
+        if len(self._known) > _MAX_OPEN:
+            self.forget(next(iter(self._known)))
+        return dataset
+
+    def forget(self, path: Path) -> None:
+        """Closes the file, if it is open."""
+        known = self._known.pop(path, None)
+        if known is not None:
+            known[1].close()
+
+
+_DATASETS = _Datasets()

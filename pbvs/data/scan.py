@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import rasterio
 from rasterio.errors import RasterioError
 
-from pbvs.data.layouts import BANDS, EXPECTED_LAYOUTS, FAMILY_MODALITIES, Entry, find_images
+from pbvs.data.headers import Header, HeaderReader
+from pbvs.data.layouts import BANDS, EXPECTED_LAYOUTS, FAMILY_MODALITIES, Entry, Found, Layout, find_images
+from pbvs.data.scan_cache import Known, is_lasting, load_headers, save_headers
 from pbvs.data.warp import without_place_warnings
-from pbvs.errors import DataError, UsageError
-from pbvs.pixels import PNG_SUFFIXES
+from pbvs.errors import DataError, ImageError, UsageError
 
 Progress = Callable[[int, int], None]
 
 IMAGE_COLUMNS = (
     *("family", "city", "location", "modality", "capture", "mosaic", "taken", "path", "n_bytes"),
-    *("height_px", "width_px", "bands", "dtype", "crs", "nodata", "split", "usable"),
+    *("height_px", "width_px", "bands", "dtype", "crs", "transform", "nodata", "split", "usable"),
 )
 PROBLEM_COLUMNS = ("path", "kind", "what")
 
@@ -36,20 +37,7 @@ TASK_PAIRS = (
 )
 
 _N_THREADS = 8
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_BANDS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # colour type to bands once decoded (PNG specification, 11.2.1)
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file's header tells; sizes in pixels, `nodata` None when the file declares none."""
-
-    height_px: int = 0
-    width_px: int = 0
-    bands: int = 0
-    dtype: str = ""
-    crs: str = ""
-    nodata: float | None = None
+_CHUNK = 256  # files a thread takes at once: handing over each one would cost more than reading it
 
 
 @dataclass(frozen=True)
@@ -76,8 +64,10 @@ class Scan:
     """What `scan` found.
 
     Attributes:
-        images: one row an image file, sorted by path, with `IMAGE_COLUMNS`. `usable` is False for a file
-            that is empty, unreadable, of a wrong kind or a duplicate.
+        images: one row an image file, sorted by path, with `IMAGE_COLUMNS`. `taken` is a date or a date and
+            time (ISO 8601), `transform` six numbers `a b c d e f` (x = a column + b row + c, y = d column +
+            e row + f), each "" when not told. `usable` is False for a file that is empty, unreadable, of a
+            wrong kind or a duplicate.
         problems: one row a fault, sorted, with `PROBLEM_COLUMNS`. Kinds: empty, unreadable, bands, dtype,
             no_crs, duplicate, sizes, unpaired, missing_modality, litter.
     """
@@ -96,22 +86,32 @@ class Scan:
         return pd.DataFrame(rows, columns=columns)
 
     def pairable(self) -> pd.DataFrame:
-        """One row a task's (source, target, family): `locations` that hold at least one image of each."""
+        """What each task's (source, target, family) can draw from.
+
+        One row each: `locations` that hold at least one image of both, and `pairs`, the combinations of a
+        source and a target image of one location (EO/SAR tiles: of one name).
+        """
         usable = self._usable()
-        places = {
-            key: set(zip(part.city, part.location, strict=True))
-            for key, part in usable.groupby(["family", "modality"])
+        places = (usable[name] for name in ("family", "modality", "city", "location"))
+        counts = Counter(zip(*places, strict=True))
+        rows = []
+        for source, target, family in TASK_PAIRS:
+            products = [
+                n * counts[family, target, city, location]
+                for (its_family, modality, city, location), n in counts.items()
+                if (its_family, modality) == (family, source) and (family, target, city, location) in counts
+            ]
+            rows.append((source, target, family, len(products), sum(products)))
+        return pd.DataFrame(rows, columns=["source", "target", "family", "locations", "pairs"])
+
+    def described(self) -> dict[str, list[dict[str, Any]]]:
+        """All of it as JSON-like values: lists of rows by the names of the tables; None for no number."""
+        tables = {"images": self.images, "problems": self.problems}
+        tables |= {"summary": self.summary(), "pairable": self.pairable()}
+        return {
+            name: table.astype(object).where(table.notna(), None).to_dict("records")
+            for name, table in tables.items()
         }
-        rows = [
-            (
-                source,
-                target,
-                family,
-                len(places.get((family, source), set()) & places.get((family, target), set())),
-            )
-            for source, target, family in TASK_PAIRS
-        ]
-        return pd.DataFrame(rows, columns=["source", "target", "family", "locations"])
 
     def _usable(self) -> pd.DataFrame:
         return self.images[self.images.usable]
@@ -132,43 +132,58 @@ def _summary_row(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def scan(root: Path, progress: Progress | None = None) -> Scan:
+def scan(
+    root: Path,
+    progress: Progress | None = None,
+    *,
+    cache: bool = True,
+    layouts: Iterable[Layout] | None = None,
+) -> Scan:
     """Finds every image of the known layouts under `root` and reads its header.
 
     Args:
         root: one archive's folder or a parent of all, at any depth.
-        progress: called with (files read, files in all).
+        progress: called with (files looked at, files in all), now and then.
+        cache: whether headers are remembered for the next scan, and those remembered are used for files of
+            unchanged size and time (see `pbvs.data.scan_cache`). The result is the same.
+        layouts: the functions that know the images of a folder; by default `pbvs.data.layouts.LAYOUTS`.
 
     Raises:
         UsageError: `root` is no folder.
         DataError: nothing under it lies as any known layout has it.
     """
-    seen, problems = look(root, progress)
-    rows = [_image_row(one) for one in seen]
+    seen, problems = look(root, progress, cache=cache, layouts=layouts)
     told = sorted((problem.path, problem.kind, problem.what) for problem in problems)
-    return Scan(
-        pd.DataFrame(rows, columns=list(IMAGE_COLUMNS)), pd.DataFrame(told, columns=list(PROBLEM_COLUMNS))
-    )
+    return Scan(_image_table(seen), pd.DataFrame(told, columns=list(PROBLEM_COLUMNS)))
 
 
-def look(root: Path, progress: Progress | None = None) -> tuple[list[Seen], list[Problem]]:
+def look(
+    root: Path,
+    progress: Progress | None = None,
+    *,
+    cache: bool = True,
+    layouts: Iterable[Layout] | None = None,
+) -> tuple[list[Seen], list[Problem]]:
     """As `scan`, with the same errors; gives the images, sorted by path, and the problems as objects."""
     if not root.is_dir():
         raise UsageError(
             "there is no such data folder", where=root, next_step="name the folder with the archives"
         )
-    found = find_images(root)
+    found = find_images(root, layouts)
     if not found.entries:
         raise _nothing_found(root)
-    problems: list[Problem] = []
-    seen = list(_read_headers(root, found.entries, problems, progress))
-    seen = _without_duplicates(seen, problems)
-    seen = _with_equal_tiles(seen, problems)
-    problems.extend(_gaps(seen))
+    problems = [Problem(path, "unreadable", what) for path, what in found.unreadable]
     if found.n_litter:
         problems.append(
             Problem("", "litter", f"{found.n_litter} files or folders of litter were passed over")
         )
+    known = load_headers(root) if cache else {}
+    looks = _look_at_all(root, found, known, progress)
+    if cache:
+        _remember(root, looks, known)
+    problems += [one.problem for one in looks if one.problem]
+    seen = _with_equal_tiles(_without_duplicates([one.seen for one in looks], problems), problems)
+    problems += _gaps(seen)
     return seen, problems
 
 
@@ -182,75 +197,99 @@ def _nothing_found(root: Path) -> DataError:
     )
 
 
-def _image_row(one: Seen) -> tuple[Any, ...]:
-    e, h = one.entry, one.header
-    named = (
-        e.family,
-        e.city,
-        e.location,
-        e.modality,
-        e.capture,
-        e.mosaic,
-        e.taken,
-        e.path.as_posix(),
-        one.n_bytes,
-    )
-    return (*named, h.height_px, h.width_px, h.bands, h.dtype, h.crs, h.nodata, e.split, one.usable)
+def _image_table(seen: list[Seen]) -> pd.DataFrame:
+    places: dict[Header, str] = {}
+    rows = []
+    for one in seen:
+        e, h = one.entry, one.header
+        if h not in places:
+            places[h] = " ".join(map(repr, h.transform)) if h.transform else ""
+        named = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.file, one.n_bytes)
+        rows.append((*named, *h[:5], places[h], h.nodata, e.split, one.usable))
+    columns = zip(*rows, strict=True)
+    return pd.DataFrame(dict(zip(IMAGE_COLUMNS, map(list, columns), strict=True)))
 
 
-def _read_headers(
-    root: Path, entries: list[Entry], problems: list[Problem], progress: Progress | None
-) -> Iterator[Seen]:
+# ---- one file
+
+
+class _Look(NamedTuple):
+    """What one file is; `known` is what may be remembered of it, if anything."""
+
+    seen: Seen
+    problem: Problem | None
+    known: Known | None
+
+
+def _look_at_all(
+    root: Path, found: Found, known: Mapping[str, Known], progress: Progress | None
+) -> list[_Look]:
+    """Looks at every entry, in threads: most of the time goes into waiting for the disk."""
+    reader = HeaderReader()
+
+    def look_at(entries: list[Entry]) -> list[_Look]:
+        return [_look_at(root, e, reader, e.file in found.accompanied, known.get(e.file)) for e in entries]
+
+    chunks = [found.entries[at : at + _CHUNK] for at in range(0, len(found.entries), _CHUNK)]
+    looks: list[_Look] = []
     with without_place_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
-        for done, (one, problem) in enumerate(pool.map(lambda e: _see(root, e), entries), start=1):
-            if problem:
-                problems.append(problem)
+        for chunk in pool.map(look_at, chunks):
+            looks += chunk
             if progress:
-                progress(done, len(entries))
-            yield one
+                progress(len(looks), len(found.entries))
+    return looks
 
 
-def _see(root: Path, entry: Entry) -> tuple[Seen, Problem | None]:
-    path, n_bytes, header, problem = root / entry.path, 0, Header(), None
+def _look_at(root: Path, entry: Entry, reader: HeaderReader, accompanied: bool, known: Known | None) -> _Look:
+    n_bytes, header, lasting = 0, Header(), None
     try:
-        n_bytes = path.stat().st_size
+        path = os.path.join(root, entry.file)  # noqa: PTH118 (a hot loop)
+        state = os.stat(path)  # noqa: PTH116
+        n_bytes, changed = state.st_size, state.st_mtime_ns
+        if not stat.S_ISREG(state.st_mode):
+            raise ImageError("neither a file nor a folder")
         if n_bytes == 0:
-            problem = Problem(entry.path.as_posix(), "empty", "the file has no bytes")
+            problem: Problem | None = Problem(entry.file, "empty", "the file has no bytes")
         else:
-            header = _png_header(path) if path.suffix.lower() in PNG_SUFFIXES else _tiff_header(path)
+            if known and (known.n_bytes, known.mtime_ns) == (n_bytes, changed) and not accompanied:
+                header, lasting = known.header, known
+            else:
+                header = reader.read(path, accompanied)
+                if is_lasting(changed) and not accompanied:
+                    lasting = Known(n_bytes, changed, header)
             problem = _fault_of(entry, header)
-    except (RasterioError, OSError, ValueError) as error:
-        problem = Problem(entry.path.as_posix(), "unreadable", f"the file cannot be read: {error}")
-    return Seen(entry, n_bytes, header, problem is None), problem
+    except (ImageError, RasterioError, OSError, ValueError) as error:  # ValueError: of a CRS
+        problem = Problem(entry.file, "unreadable", f"the file cannot be read: {_reason(error)}")
+    return _Look(Seen(entry, n_bytes, header, problem is None), problem, lasting)
 
 
-def _tiff_header(path: Path) -> Header:
-    with rasterio.open(path) as dataset:
-        crs = dataset.crs.to_string() if dataset.crs else ""
-        return Header(dataset.height, dataset.width, dataset.count, dataset.dtypes[0], crs, dataset.nodata)
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return error.what
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _png_header(path: Path) -> Header:
-    """Size and type from the first 26 bytes; far faster than opening 180,000 tiles one by one."""
-    with path.open("rb") as stream:
-        start = stream.read(26)
-    if len(start) < 26 or not start.startswith(_PNG_SIGNATURE):
-        raise ValueError("not a PNG")
-    width, height, bits, colour = struct.unpack(">IIBB", start[16:26])
-    if colour not in _PNG_BANDS:
-        raise ValueError(f"a PNG of unknown colour type {colour}")
-    return Header(height, width, _PNG_BANDS[colour], "uint16" if bits == 16 else "uint8")
+def _remember(root: Path, looks: list[_Look], known: Mapping[str, Known]) -> None:
+    now = {one.seen.entry.file: one.known for one in looks if one.known}
+    if now != known:
+        save_headers(root, now)
 
 
 def _fault_of(entry: Entry, header: Header) -> Problem | None:
-    path, bands = entry.path.as_posix(), BANDS[entry.modality]
+    path, bands = entry.file, BANDS[entry.modality]
     if header.bands != bands:
         return Problem(path, "bands", f"{header.bands} bands where {entry.modality} has {bands}")
+    if header.palette:
+        return Problem(path, "bands", "a palette image: its values are indices, no levels")
     if header.dtype not in ("uint8", "uint16"):
         return Problem(path, "dtype", f"pixels are {header.dtype}, not uint8 or uint16")
-    if entry.family == "stack" and not header.crs:
-        return Problem(path, "no_crs", "the file does not say where on Earth it lies (no CRS)")
+    if entry.family == "stack" and not (header.crs and header.transform):
+        lacking = "transform" if header.crs else "CRS"
+        return Problem(path, "no_crs", f"the file does not say where on Earth it lies (no {lacking})")
     return None
+
+
+# ---- all files together
 
 
 def _without_duplicates(seen: list[Seen], problems: list[Problem]) -> list[Seen]:
@@ -260,12 +299,10 @@ def _without_duplicates(seen: list[Seen], problems: list[Problem]) -> list[Seen]
     for one in seen:
         e = one.entry
         if one.usable:
-            key = tuple(part.casefold() for part in (e.family, e.city, e.location, e.modality, e.capture))
-            other = first.setdefault(key, e.path.as_posix())
-            if other != e.path.as_posix():
-                problems.append(
-                    Problem(e.path.as_posix(), "duplicate", f"stands for the same capture as {other}")
-                )
+            names = (e.city.casefold(), e.location.casefold(), e.capture.casefold())
+            other = first.setdefault((e.family, e.modality, *names), e.file)
+            if other != e.file:
+                problems.append(Problem(e.file, "duplicate", f"stands for the same capture as {other}"))
                 one = replace(one, usable=False)
         kept.append(one)
     return kept
@@ -273,18 +310,18 @@ def _without_duplicates(seen: list[Seen], problems: list[Problem]) -> list[Seen]
 
 def _with_equal_tiles(seen: list[Seen], problems: list[Problem]) -> list[Seen]:
     """Marks the two tiles of an EO/SAR pair when they differ in size: they cannot be one place."""
-    tiles: dict[str, set[tuple[int, int]]] = {}
+    tiles: dict[str, tuple[int, int]] = {}
+    odd: set[str] = set()
     for one in seen:
         if one.usable and one.entry.family == "eo_sar":
-            tiles.setdefault(one.entry.location, set()).add((one.header.height_px, one.header.width_px))
-    odd = {location for location, sizes in tiles.items() if len(sizes) > 1}
+            size = (one.header.height_px, one.header.width_px)
+            if tiles.setdefault(one.entry.location, size) != size:
+                odd.add(one.entry.location)
     kept: list[Seen] = []
     for one in seen:
         if one.usable and one.entry.family == "eo_sar" and one.entry.location in odd:
-            size = f"{one.header.height_px} x {one.header.width_px}"
-            problems.append(
-                Problem(one.entry.path.as_posix(), "sizes", f"{size}, other than the tile of its pair")
-            )
+            told = f"{one.header.height_px} x {one.header.width_px}"
+            problems.append(Problem(one.entry.file, "sizes", f"{told}, other than the tile of its pair"))
             one = replace(one, usable=False)
         kept.append(one)
     return kept
@@ -292,26 +329,16 @@ def _with_equal_tiles(seen: list[Seen], problems: list[Problem]) -> list[Seen]:
 
 def _gaps(seen: Iterable[Seen]) -> Iterator[Problem]:
     """A problem for each modality that a location lacks (among its usable images)."""
-
-    def place(one: Seen) -> tuple[str, str, str]:
-        return one.entry.family, one.entry.city, one.entry.location
-
-    for (family, _, location), group in groupby(sorted(seen, key=place), key=place):
-        images = list(group)
-        have = {one.entry.modality for one in images if one.usable}
+    places: dict[tuple[str, str, str], list[Seen]] = {}
+    for one in seen:
+        places.setdefault((one.entry.family, one.entry.city, one.entry.location), []).append(one)
+    for (family, _, location), images in places.items():
+        usable = [one.entry for one in images if one.usable]
+        have = {entry.modality for entry in usable}
         lacking = [m for m in FAMILY_MODALITIES[family] if m not in have]  # type: ignore[index]
-        if not lacking:
-            continue
-        if family == "eo_sar":
-            if have:
-                path = next(one.entry.path for one in images if one.usable)
-                yield Problem(
-                    path.as_posix(), "unpaired", f"{have.pop().upper()} without its {lacking[0].upper()}"
-                )
-        else:
-            path = images[0].entry.path.parent
-            yield Problem(
-                path.as_posix(),
-                "missing_modality",
-                f"location {location} has no usable {', no '.join(lacking)}",
-            )
+        if lacking and family == "stack":
+            what = f"location {location} has no usable {', no '.join(lacking)}"
+            yield Problem(images[0].entry.path.parent.as_posix(), "missing_modality", what)
+        elif lacking and usable:
+            what = f"{usable[0].modality.upper()} without its {lacking[0].upper()}"
+            yield Problem(usable[0].file, "unpaired", what)

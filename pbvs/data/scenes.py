@@ -43,7 +43,11 @@ class Scene:
 
 
 def make_scene(
-    rng: np.random.Generator, character: str, size_m: tuple[float, float], px_per_m: float
+    rng: np.random.Generator,
+    character: str,
+    size_m: tuple[float, float],
+    px_per_m: float,
+    relief: float = 1.0,
 ) -> Scene:
     """Paints a scene; the same generator state, character and sizes give the same scene.
 
@@ -52,6 +56,7 @@ def make_scene(
         character: a key of `CHARACTERS`.
         size_m: height and width of the ground.
         px_per_m: pixels a metre.
+        relief: what terrain and heights are multiplied by; 0 is level ground, where nothing leans.
 
     Raises:
         UsageError: an unknown character.
@@ -67,8 +72,8 @@ def make_scene(
         px_per_m,
         canvas.material,
         np.clip(canvas.albedo * (1.0 + 0.025 * grain[:, :, None]), 0.02, 1.0),
-        canvas.terrain,
-        np.maximum(canvas.height, 0.0),
+        canvas.terrain * np.float32(relief),
+        np.maximum(canvas.height, 0.0) * np.float32(relief),
         np.clip(canvas.vegetation * (1.0 + 0.12 * grain + 0.1 * canvas.mid), 0.0, 1.0),
         np.clip(canvas.wetness, 0.0, 1.0),
         np.clip(canvas.roughness + 0.06 * grain + 0.05 * canvas.mid, 0.0, 1.0),

@@ -1,57 +1,58 @@
 """The numbers by which 16-bit images become 8-bit, by a named rule, recorded with the data.
 
-`full` maps 0..65535 to 0..255 (the factor 255/65535), which darkens images of 11- or 12-bit sensors.
-`percentile` maps the 1st to the 99th percentile of all valid 16-bit pixels of one city and modality to
-0..255, all bands together so that colours keep their balance.
+* `full` maps 0..65535 to 0..255 (the factor 255/65535), which darkens images of 11- or 12-bit sensors.
+* `percentile` has one pair of numbers for each sensor, that is for each family and modality: the low and
+  the high percentile of all valid 16-bit pixels there, all bands together so that colours keep their
+  balance. Test images get the same numbers.
+* `percentile_image` takes the percentiles of each image's own valid pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.data.warp import Valid
-from pbvs.errors import DataError
-from pbvs.pixels import Stored
+from pbvs.errors import UsageError
 
-Uint16Rule = Literal["full", "percentile"]
+Uint16Rule = Literal["full", "percentile", "percentile_image"]
 Stretch = tuple[float, float]  # the values that become 0 and 255
+Percent = tuple[float, float]  # low and high, in [0,100]
 
 FULL: Stretch = (0.0, 65535.0)
-LOW_PERCENT, HIGH_PERCENT = 1.0, 99.0
-_N_VALUES = 65536
+PERCENT: Percent = (1.0, 99.0)
 
 
-def percentile_stretch(paths: Iterable[Path], read: Callable[[Path], tuple[Stored, Valid]]) -> Stretch:
-    """The stretch of one group of 16-bit files, from one histogram filled file by file.
+def checked_percent(percent: Percent) -> Percent:
+    """The two percents as floats.
+
+    Raises:
+        UsageError: not 0 <= low < high <= 100.
+    """
+    low, high = float(percent[0]), float(percent[1])
+    if not 0.0 <= low < high <= 100.0:
+        raise UsageError(
+            f"the percents of a stretch are 0 <= low < high <= 100, not {low:g} and {high:g}",
+            next_step="for example 1 and 99",
+        )
+    return low, high
+
+
+def stretch_of_histogram(counts: NDArray[np.int64], percent: Percent = PERCENT) -> Stretch:
+    """The stretch of 16-bit pixels of which only the counts by value are known.
 
     Args:
-        paths: the files; one that cannot be read is passed over (it is told of where it is prepared).
-        read: gives an `H,W,C` image and its `H,W` validity, or raises `DataError`.
+        counts: `65536` counts of valid pixels.
+        percent: low and high, in [0,100].
 
     Returns:
-        The smallest values at or below which 1 % and 99 % of the valid pixels lie, at least 1 apart;
-        `FULL` when no pixel is valid.
+        The smallest values at or below which `percent` of the pixels lie, at least 1 apart; `FULL` when
+        there is no pixel.
     """
-    counts = np.zeros(_N_VALUES, np.int64)
-    for path in paths:
-        try:
-            stored, valid = read(path)
-        except DataError:
-            continue
-        counts += np.bincount(stored[valid].ravel(), minlength=_N_VALUES)
-    return stretch_of_histogram(counts)
-
-
-def stretch_of_histogram(counts: NDArray[np.int64]) -> Stretch:
-    """As `percentile_stretch`, of `65536` counts by value."""
     total = int(counts.sum())
     if total == 0:
         return FULL
     below = np.cumsum(counts)
-    low, high = (int(np.searchsorted(below, total * p / 100.0)) for p in (LOW_PERCENT, HIGH_PERCENT))
+    low, high = (int(np.searchsorted(below, max(total * p / 100.0, 1.0))) for p in percent)
     return float(low), float(max(high, low + 1))

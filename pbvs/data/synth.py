@@ -6,6 +6,7 @@ same seed gives the same bytes whatever the number of threads, and a larger set 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,15 +21,16 @@ import numpy as np
 from pbvs.data import render
 from pbvs.data import synth_files as files
 from pbvs.data.scenes import Scene, make_scene
-from pbvs.data.synth_location import Nuisance, Recipe, make_location
+from pbvs.data.synth_location import Made, Nuisance, PutShift, Recipe, make_location
 from pbvs.errors import UsageError
-from pbvs.files import write_json
+from pbvs.files import write_csv, write_json
 from pbvs.pixels import Stored, resize
 
 Infrared = Literal["gray", "vegetation"]
-Made = tuple[list[Path], list[Nuisance]]
 
 SYNTH_MARK = "synth.json"
+SHIFTS_NAME = "sar_shifts.csv"
+SHIFT_COLUMNS = ("path", "east_m", "south_m", "east_px", "south_px")
 TILES_FOLDER = "Train_Data_and_Validation_EO_SAR"
 TEST_TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
@@ -37,6 +39,7 @@ _TILE_PX = 256
 _TILE_M = 150.0
 _TILE_MARGIN_M = 25.0
 _VALIDATION_EVERY = 6
+_AS_SEEN = {"sar_shift_px": 0.0, "relief": 1.0}  # told only where a set departs from it
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class SynthSummary:
         out: the folder.
         files: number of files written below it.
         nuisances: (file or folder, which difficulty of the real archives it shows), sorted.
+        shifts: one a SAR file of the locations, sorted by path; empty where none was put in.
     """
 
     out: Path
     files: int
     nuisances: list[Nuisance] = field(default_factory=list)
+    shifts: list[PutShift] = field(default_factory=list)
 
 
 def make_archives(
@@ -65,6 +70,8 @@ def make_archives(
     ir: Infrared = "vegetation",
     gray_factor: float = 1.3,
     target_px: int = 1024,
+    sar_shift_px: float = 0.0,
+    relief: float = 1.0,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -82,6 +89,10 @@ def make_archives(
             `vegetation`: as `pbvs.data.render.infrared`.
         gray_factor: near infrared over gray.
         target_px: side of the three stack tasks' test targets.
+        sar_shift_px: every SAR file of a location tells a place that is wrong by up to this many pixels of
+            the location's colour images, uniform over a disc; what was put in is told in `sar_shifts.csv`
+            (`SHIFT_COLUMNS`: the file, how far east and south of its true place it says it lies).
+        relief: what terrain and heights are multiplied by; on level ground (0) nothing leans in SAR.
         overwrite: replace an earlier set in `out`; a folder that holds anything else is never touched.
         threads: at work; None takes one a core. It changes no byte.
         progress: called with (parts done, parts in all).
@@ -90,17 +101,30 @@ def make_archives(
         UsageError: a number out of range, or `out` holds something.
         DataError: the disk is full or cannot be written to.
     """
-    recipe = Recipe(seed=seed, chip_px=chip_px, ir=ir, gray_factor=gray_factor, target_px=target_px)
+    recipe = Recipe(seed, chip_px, ir, gray_factor, target_px, sar_shift_px, relief)
     _check_numbers(recipe, locations, tiles, test_images)
     _clear(out, overwrite)
-    write_json(out / SYNTH_MARK, {**asdict(recipe), "made": "by pbvs data synth: no real place is shown"})
+    told = {key: value for key, value in asdict(recipe).items() if value != _AS_SEEN.get(key)}
+    write_json(out / SYNTH_MARK, {**told, "made": "by pbvs data synth: no real place is shown"})
     jobs: list[Callable[[], Made]] = []
     jobs += [partial(_location, out, recipe, n) for n in range(locations)]
     jobs += [partial(_tile, out, recipe, n) for n in range(tiles)]
     jobs += [partial(_test_image, out, recipe, task, n) for task in TEST_TASKS for n in range(test_images)]
     made = _run(jobs, threads or os.cpu_count() or 1, progress)
-    nuisances = sorted(nuisance for _, found in made for nuisance in found)
-    return SynthSummary(out, 1 + sum(len(paths) for paths, _ in made), nuisances)
+    nuisances = sorted(nuisance for one in made for nuisance in one.nuisances)
+    shifts = sorted((shift for one in made for shift in one.shifts), key=lambda shift: shift.path)
+    if shifts:
+        _write_shifts(out, shifts)
+    n_files = 1 + bool(shifts) + sum(len(one.paths) for one in made)
+    return SynthSummary(out, n_files, nuisances, shifts)
+
+
+def _write_shifts(out: Path, shifts: list[PutShift]) -> None:
+    rows: list[list[str]] = []
+    for shift in shifts:
+        numbers = (shift.east_m, shift.south_m, shift.east_px, shift.south_px)
+        rows.append([shift.path.relative_to(out).as_posix(), *(f"{number:.6f}" for number in numbers)])
+    write_csv(out / SHIFTS_NAME, SHIFT_COLUMNS, rows)
 
 
 def _check_numbers(recipe: Recipe, locations: int, tiles: int, test_images: int) -> None:
@@ -110,6 +134,8 @@ def _check_numbers(recipe: Recipe, locations: int, tiles: int, test_images: int)
         raise UsageError(
             "the seed is 0 or more, chips 48 pixels or more, targets 16 or more, the factor above 0"
         )
+    if not (0.0 <= recipe.sar_shift_px < math.inf and 0.0 <= recipe.relief < math.inf):
+        raise UsageError("the shift of SAR and the relief are 0 or more")
     if recipe.ir not in ("gray", "vegetation"):
         raise UsageError(f"no infrared is called {recipe.ir!r}", next_step="known: gray, vegetation")
 
@@ -131,6 +157,7 @@ def _clear(out: Path, overwrite: bool) -> None:
     for name in (*(_archive(city) for city in files.CITIES), TILES_FOLDER, "test", "test_targets"):
         if (out / name).is_dir():
             shutil.rmtree(out / name)
+    (out / SHIFTS_NAME).unlink(missing_ok=True)
 
 
 def _archive(city: files.City) -> str:
@@ -165,20 +192,20 @@ def _location(out: Path, recipe: Recipe, number: int) -> Made:
 
 def _tile(out: Path, recipe: Recipe, number: int) -> Made:
     rng = np.random.default_rng([recipe.seed, _TILE, number])
-    sar, eo = _tile_pair(rng, files.CITIES[number % len(files.CITIES)].name)
+    sar, eo = _tile_pair(rng, files.CITIES[number % len(files.CITIES)].name, recipe.relief)
     split = "validation" if number % _VALIDATION_EVERY == 1 else "train"
     name = f"Gotcha_{number}.png"
     paths = [out / TILES_FOLDER / kind / split / name for kind in ("SAR", "EO")]
     for path, image in zip(paths, (sar, eo), strict=True):
         files.write_image(path, _bytes(image))
-    return paths, []
+    return Made(paths)
 
 
-def _tile_pair(rng: np.random.Generator, character: str) -> tuple[render.Image, render.Image]:
+def _tile_pair(rng: np.random.Generator, character: str, relief: float) -> tuple[render.Image, render.Image]:
     """SAR and panchromatic image of one ground on one grid, `256,256` each."""
     px_per_m = files.canvas_px_per_m(_TILE_PX, _TILE_M)
     side = _TILE_M + 2 * _TILE_MARGIN_M
-    scene = make_scene(rng, character, (side, side), px_per_m)
+    scene = make_scene(rng, character, (side, side), px_per_m, relief)
     grid = files.plain_grid((_TILE_PX, _TILE_PX), px_per_m, chip_m=_TILE_M, margin_m=_TILE_MARGIN_M)
     rgb = render.optical(scene, grid, render.random_flight(rng), rng).rgb
     return render.radar(scene, grid, render.random_pass(rng), rng), render.panchromatic(rgb)
@@ -191,10 +218,10 @@ def _test_image(out: Path, recipe: Recipe, task: str, number: int) -> Made:
     target_path = out / "test_targets" / task / f"{number}.png"
     if task == "sar2eo":
         source_path = out / "test" / task / f"{number}.png"
-        sar, eo = _tile_pair(rng, city.name)
+        sar, eo = _tile_pair(rng, city.name, recipe.relief)
         files.write_image(source_path, _bytes(sar))
         files.write_image(target_path, _bytes(eo))
-        return [source_path, target_path], []
+        return Made([source_path, target_path])
     source_path = out / "test" / task / f"{number}.tiff"
     source, target = _test_pair(rng, recipe, task, city.name)
     site = files.site_of(city, -1 - (number * len(TEST_TASKS) + which), rng)
@@ -202,7 +229,7 @@ def _test_image(out: Path, recipe: Recipe, task: str, number: int) -> Made:
     where = files.optical_affine(site, (source.shape[0], source.shape[1]), (0.0, 0.0))
     files.write_geotiff(source_path, source, crs, where, None)
     files.write_image(target_path, target)
-    return [source_path, target_path], []
+    return Made([source_path, target_path])
 
 
 def _test_pair(
@@ -212,7 +239,7 @@ def _test_pair(
     size = _test_size(rng, recipe.chip_px)
     px_per_m = files.canvas_px_per_m(max(size))
     side = files.CHIP_M + 2 * files.MARGIN_M
-    scene = make_scene(rng, character, (side, side), px_per_m)
+    scene = make_scene(rng, character, (side, side), px_per_m, recipe.relief)
     grid = files.plain_grid(size, px_per_m)
     seen = render.optical(scene, grid, render.random_flight(rng), rng)
     if task == "rgb2ir" and recipe.ir == "gray":

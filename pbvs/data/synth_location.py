@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 from pbvs.data import render
 from pbvs.data import synth_files as files
 from pbvs.data.scenes import Scene, make_scene
-from pbvs.data.synth_files import City, Site
+from pbvs.data.synth_files import CHIP_M, CITIES, City, Site
 from pbvs.pixels import Stored
 
 Nuisance = tuple[Path, str]
@@ -24,6 +24,7 @@ _FIRST_DAY = datetime.date(2014, 4, 1)
 _DAYS = 3400
 _SUFFIXES = (".tiff", ".tif", ".TIF")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(96)
+_SHIFT = 3  # keeps the chance of shifts apart from all other under one seed; `synth` counts the kinds
 _DS_STORE = b"\x00\x00\x00\x01Bud1" + bytes(120)
 
 
@@ -36,6 +37,34 @@ class Recipe:
     ir: Literal["gray", "vegetation"]
     gray_factor: float
     target_px: int
+    sar_shift_px: float = 0.0
+    relief: float = 1.0
+
+
+@dataclass(frozen=True)
+class PutShift:
+    """How far from its true place a SAR file says that it lies.
+
+    Attributes:
+        path: the file.
+        east_m, south_m: in metres on the ground.
+        east_px, south_px: in pixels of the location's colour images: columns to the right, rows down.
+    """
+
+    path: Path
+    east_m: float
+    south_m: float
+    east_px: float
+    south_px: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """The files written for one part of a set, the nuisances among them, and the shifts put into them."""
+
+    paths: list[Path]
+    nuisances: list[Nuisance] = field(default_factory=list)
+    shifts: list[PutShift] = field(default_factory=list)
 
 
 @dataclass
@@ -51,6 +80,7 @@ class _Location:
     rng: np.random.Generator
     paths: list[Path] = field(default_factory=list)
     nuisances: list[Nuisance] = field(default_factory=list)
+    shifts: list[PutShift] = field(default_factory=list)
 
     @property
     def city(self) -> str:
@@ -70,13 +100,8 @@ class _Location:
             self.nuisances.append((path, what))
 
 
-def make_location(
-    archive: Path, recipe: Recipe, city: City, index: int, rng: np.random.Generator
-) -> tuple[list[Path], list[Nuisance]]:
+def make_location(archive: Path, recipe: Recipe, city: City, index: int, rng: np.random.Generator) -> Made:
     """Writes a location's folder into `archive`.
-
-    Returns:
-        The files written, and the nuisances among them.
 
     Raises:
         DataError: a file cannot be written.
@@ -85,7 +110,8 @@ def make_location(
     side = recipe.chip_px * rng.uniform(0.85, 1.2)
     size_px = int(side * rng.uniform(0.96, 1.04)), int(side * rng.uniform(0.96, 1.04))
     extent = files.CHIP_M + 2 * files.MARGIN_M
-    scene = make_scene(rng, city.name, (extent, extent), files.canvas_px_per_m(max(size_px)))
+    px_per_m = files.canvas_px_per_m(max(size_px))
+    scene = make_scene(rng, city.name, (extent, extent), px_per_m, recipe.relief)
     here = _Location(archive / site.name, recipe, site, index, scene, size_px, rng)
     n_optical = int(rng.integers(1, _MOST_CAPTURES))
     fewest = 2 if here.first_of("Centerfield") else 1  # the second covers the chip in part
@@ -94,7 +120,7 @@ def make_location(
     _mosaic(here)
     _sar_captures(here, n_sar)
     _litter(here, archive)
-    return here.paths, here.nuisances
+    return Made(here.paths, here.nuisances, here.shifts)
 
 
 def _dates(here: _Location, count: int) -> list[datetime.date]:
@@ -195,12 +221,28 @@ def _sar_captures(here: _Location, count: int) -> None:
         sixteen = here.city == "Manhattan" and n % 2 == 0
         path = here.folder / _sar_name(here, day, n)
         declared = _declared(here, n)
-        _geotiff(
-            here, path, files.stored(image, sixteen, on.valid), here.site.city.sar_crs, on.affine, declared
-        )
+        where = _moved(here, path, n, on.affine)
+        _geotiff(here, path, files.stored(image, sixteen, on.valid), here.site.city.sar_crs, where, declared)
         here.note(path, _border_words(declared))
     if here.some(0.08, "Centerfield"):
         _torn(here)
+
+
+def _moved(here: _Location, path: Path, n: int, where: Affine) -> Affine:
+    """The place that the n-th SAR file tells: `where`, moved by up to the recipe's shift, which is noted.
+
+    Drawn by a generator of the capture's own, so that no pixel depends on it.
+    """
+    if not here.recipe.sar_shift_px:
+        return where
+    rng = np.random.default_rng([here.recipe.seed, _SHIFT, CITIES.index(here.site.city), here.index, n])
+    reach_px = here.recipe.sar_shift_px * np.sqrt(rng.uniform())  # uniform over a disc
+    way = rng.uniform(0.0, 2 * np.pi)
+    east_px, south_px = float(reach_px * np.cos(way)), float(reach_px * np.sin(way))
+    east_m, south_m = east_px * CHIP_M / here.size_px[1], south_px * CHIP_M / here.size_px[0]
+    here.shifts.append(PutShift(path, east_m, south_m, east_px, south_px))
+    a, b, c, d, e, f = where[:6]
+    return Affine(a, b, c + east_m, d, e, f - south_m)
 
 
 def _declared(here: _Location, n: int) -> int | None:

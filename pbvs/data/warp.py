@@ -1,20 +1,8 @@
-"""Captures onto one grid: values and validity are warped together, so that nodata never smears in.
-
-Warping `value * valid` and `valid` by the same linear rule and dividing gives every grid pixel the mean
-of its valid source pixels alone; a grid pixel is valid where valid ones bear over half of its weight.
-(GDAL's own nodata handling is not used: rasterio passes over `dst_nodata=0`, and 0 is the nodata here.)
-
-Which rule resamples:
-
-* a capture already on the grid is copied, exactly;
-* one of the same ground in the same CRS is resized by `pixels.resize` (by area where it shrinks), the rule
-  of every other place that changes a size; so RGB and IR of one grid go through one operation;
-* any other is reprojected: by `average` where a grid pixel is at least 1.5 source pixels wide both ways,
-  else bilinearly.
-"""
+"""Where images lie, and the two rules that change their size without letting nodata smear in."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,24 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
-from rasterio.warp import reproject, transform
 
 from pbvs.errors import ImageError
-from pbvs.pixels import Stored, read_image, resize
+from pbvs.pixels import Stored, resize
+from pbvs.tiff import read_tiff_header
 
 Valid = NDArray[np.bool_]
 
-AVERAGE_FROM = 1.5  # source pixels a grid pixel
-WARP_TOLERANCE_PX = 0.05  # how far GDAL may approximate the change of CRS, in source pixels
+# What GDAL keeps of decoded blocks, for all threads of the process; by itself it takes 5 % of the machine's
+# memory. Not by `rasterio.Env`, which lifts the bound for all threads when the first of them leaves it.
+GDAL_CACHE_BYTES = 128 << 20
+os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_CACHE_BYTES >> 20))
+_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # in units of the whole image: they tell all others
 _SAME_PLACE_PX = 1e-3
+_HALF = 0.5 + 1e-5  # so that a weight of one half is not over it, however its float32 sum was rounded
 
 
 @dataclass(frozen=True)
@@ -58,17 +48,16 @@ class Grid:
         Raises:
             ImageError: it cannot be read, or has no CRS.
         """
-        try:
-            with quietly_opened(path) as dataset:
-                return cls._of_dataset(dataset, path)
-        except RasterioError as error:
-            raise _unreadable(path, error) from error
+        with open_tiff(path) as dataset:
+            grid = cls.of_dataset(dataset)
+        if grid is None:
+            raise ImageError("the file does not say where on Earth it lies (no CRS)", where=path)
+        return grid
 
     @classmethod
-    def _of_dataset(cls, dataset: Any, path: Path) -> Grid:
-        if not dataset.crs:
-            raise ImageError("the file does not say where on Earth it lies (no CRS)", where=path)
-        return cls(dataset.crs, dataset.transform, dataset.height, dataset.width)
+    def of_dataset(cls, dataset: Any) -> Grid | None:
+        """The grid of an open rasterio dataset; None without a CRS."""
+        return cls(dataset.crs, dataset.transform, *dataset.shape) if dataset.crs else None
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -84,15 +73,34 @@ class Grid:
         a, b, c, d, e, f = self.transform[:6]
         return Grid(self.crs, Affine(a * across, b * down, c, d * across, e * down, f), height, width)
 
+    def part(self, top: int, left: int, height: int, width: int) -> Grid:
+        """The grid of a part of the image, in pixels of this one."""
+        return Grid(self.crs, self.moved(left, top).transform, height, width)
+
+    def moved(self, columns: float, rows: float) -> Grid:
+        """The grid of the same size that begins so many of its pixels further right and down."""
+        a, b, _, d, e, _ = self.transform[:6]
+        ((x, y),) = mapped(self.transform, np.array([(columns, rows)]))
+        return Grid(self.crs, Affine(a, b, x, d, e, y), self.height_px, self.width_px)
+
+    def offset_in(self, other: Grid) -> tuple[int, int] | None:
+        """The row and column of `other` at which this grid begins; None where the pixels are not the same."""
+        if self.crs != other.crs:
+            return None
+        corners = _CORNERS * (self.width_px, self.height_px)
+        offsets = mapped(~other.transform, mapped(self.transform, corners)) - corners
+        column, row = np.rint(offsets[0])
+        return (int(row), int(column)) if np.abs(offsets - (column, row)).max() <= _SAME_PLACE_PX else None
+
     def same_ground(self, other: Grid) -> bool:
         """Whether both cover the same ground in the same CRS, in whatever number of pixels."""
         if self.crs != other.crs:
             return False
-        corners = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # in units of the whole image
-        mine = [_apply(self.transform, x * self.width_px, y * self.height_px) for x, y in corners]
-        theirs = [_apply(other.transform, x * other.width_px, y * other.height_px) for x, y in corners]
+        mine, theirs = (
+            mapped(grid.transform, _CORNERS * (grid.width_px, grid.height_px)) for grid in (self, other)
+        )
         pixel = min(abs(self.transform.determinant), abs(other.transform.determinant)) ** 0.5
-        return bool(np.abs(np.subtract(mine, theirs)).max() <= _SAME_PLACE_PX * pixel)
+        return bool(np.abs(mine - theirs).max() <= _SAME_PLACE_PX * pixel)
 
     def described(self) -> list[Any]:
         """The grid as JSON-like values, for fingerprints."""
@@ -110,80 +118,27 @@ def without_place_warnings() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def quietly_opened(path: Path) -> Iterator[Any]:
-    """`rasterio.open` for reading, without a warning for images that have no place."""
-    with without_place_warnings(), rasterio.open(path) as dataset:
-        yield dataset
-
-
-def read_capture(path: Path) -> tuple[Stored, Valid, Grid]:
-    """A GeoTIFF whole, with its validity and grid.
-
-    Returns:
-        `H,W,C` uint8 or uint16; `H,W` bool, True where there is an image; the grid.
-        A mask, an alpha band or a declared nodata other than 0 counts as the file says. Zero is also the
-        darkest level, of shadow and water: declared as nodata it counts where it is joined to the border
-        of the image, undeclared where it is joined to a corner (see `zeros_within`).
+def open_tiff(path: Path) -> Any:
+    """A TIFF open for reading: a rasterio dataset, of one thread, to be closed as a context manager.
 
     Raises:
-        ImageError: torn or unreadable, no CRS, neither uint8 nor uint16.
+        ImageError: missing, torn, of another format, or it announces an absurd size.
     """
-    stored = read_image(path)
     try:
-        with quietly_opened(path) as dataset:
-            grid = Grid._of_dataset(dataset, path)
-            says_zero = MaskFlags.nodata in dataset.mask_flag_enums[0] and dataset.nodata == 0
-            says_all = dataset.mask_flag_enums[0] == [MaskFlags.all_valid]
-            told = None if says_zero or says_all else dataset.dataset_mask() > 0
-    except RasterioError as error:
-        raise _unreadable(path, error) from error
-    return stored, zeros_within(stored, corners_only=not says_zero) if told is None else told, grid
+        read_tiff_header(path)  # first, since GDAL believes whatever size a header announces
+        with without_place_warnings():
+            return rasterio.open(path, driver="GTiff")
+    except (ImageError, RasterioError, OSError) as error:
+        raise unreadable(path, error) from error
 
 
-def zeros_within(stored: Stored, corners_only: bool) -> Valid:
-    """`H,W` bool of an `H,W,C` image: False where all bands are 0 and joined (8 ways) to the border.
-
-    With `corners_only` just what is joined to one of the four corners is False: the footprint of a capture
-    is convex, so each piece around it holds a corner, while a lake cut by the border rarely does.
-    """
-    zeros: Valid = (stored == 0).all(axis=2)
-    if not (zeros[0].any() or zeros[-1].any() or zeros[:, 0].any() or zeros[:, -1].any()):
-        return np.ones_like(zeros)
-    labels = np.asarray(cv2.connectedComponents(zeros.astype(np.uint8), connectivity=8)[1])
-    if corners_only:
-        edge = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
-    else:
-        edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    outside = np.zeros(int(labels.max()) + 1, bool)
-    outside[edge] = True
-    outside[0] = False  # label 0 is what is not zero
-    valid: Valid = ~outside[labels]
-    return valid
-
-
-def onto_grid(stored: Stored, valid: Valid, own: Grid, grid: Grid) -> tuple[Stored, Valid]:
-    """Brings an image from its `own` grid onto `grid`, by the rules above; invalid pixels become 0.
-
-    Args:
-        stored: `H,W,C` uint8 or uint16.
-        valid: `H,W` bool.
-
-    Returns:
-        The image in the same type and its validity, at the grid's size.
-
-    Raises:
-        ImageError: the two places cannot be related.
-    """
-    if own.same_ground(grid):
-        return resized_with_validity(stored, valid, grid.size_px)
-    try:
-        ratio = _source_px_per_grid_px(own, grid)
-        method = Resampling.average if min(ratio) >= AVERAGE_FROM else Resampling.bilinear
-        values, weights = _reprojected(stored, valid, own, grid, method)
-    except (RasterioError, CRSError) as error:
-        raise ImageError(f"the image cannot be brought onto its location's grid: {error}") from error
-    return mean_of_valid(values, weights, stored.dtype)
+def unreadable(path: Path, error: Exception) -> ImageError:
+    """The error of a source image that cannot be read."""
+    return ImageError(
+        f"the image cannot be read: {error}",
+        where=path,
+        next_step="get the file again, or take it out of the folder",
+    )
 
 
 def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]) -> tuple[Stored, Valid]:
@@ -208,54 +163,18 @@ def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[S
     Returns:
         `H,W,C` in `dtype`, 0 where invalid; `H,W` bool, True where over half of the weight is valid.
     """
-    valid = weights > 0.5
-    means = values / np.where(valid, weights, 1.0)[:, :, None] * valid[:, :, None]
-    top = float(np.iinfo(dtype).max)
-    return np.rint(np.clip(means, 0.0, top)).astype(dtype), valid
+    valid = weights > _HALF
+    means = values / np.where(valid, weights, 1.0)[:, :, None]
+    means *= valid[:, :, None]
+    np.clip(means, 0.0, float(np.iinfo(dtype).max), out=means)
+    return np.rint(means, out=means).astype(dtype), valid
 
 
-def _reprojected(
-    stored: Stored, valid: Valid, own: Grid, grid: Grid, method: Resampling
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    n_bands = stored.shape[2]
-    source = np.empty((n_bands + 1, *stored.shape[:2]), np.float32)
-    source[:n_bands] = stored.transpose(2, 0, 1) * valid
-    source[n_bands] = valid
-    warped = np.zeros((n_bands + 1, *grid.size_px), np.float32)
-    reproject(
-        source,
-        warped,
-        src_transform=own.transform,
-        src_crs=own.crs,
-        dst_transform=grid.transform,
-        dst_crs=grid.crs,
-        resampling=method,
-        tolerance=WARP_TOLERANCE_PX,
-    )
-    return warped[:n_bands].transpose(1, 2, 0), warped[n_bands]
+def mapped(where: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A transform of points, `n,2` column and row to x and y, or whatever else it relates.
 
-
-def _source_px_per_grid_px(own: Grid, grid: Grid) -> tuple[float, float]:
-    """How many source pixels one pixel of the grid spans along its columns and rows, at its centre."""
-    x, y = grid.width_px / 2, grid.height_px / 2
-    points = [_apply(grid.transform, *point) for point in ((x, y), (x + 1, y), (x, y + 1))]
-    xs, ys = transform(grid.crs, own.crs, [p[0] for p in points], [p[1] for p in points])[:2]
-    pixels = np.array([_apply(~own.transform, *point) for point in zip(xs, ys, strict=True)])
-    spans = np.linalg.norm(pixels[1:] - pixels[0], axis=1)
-    if not np.isfinite(spans).all():
-        raise ImageError("the image's place cannot be related to its location's grid")
-    return float(spans[0]), float(spans[1])
-
-
-def _apply(where: Affine, x: float, y: float) -> tuple[float, float]:
-    """A transform of one point; written out since `*` and `@` belong to different versions of affine."""
+    Written out since `*` and `@` belong to different versions of affine.
+    """
     a, b, c, d, e, f = where[:6]
-    return a * x + b * y + c, d * x + e * y + f
-
-
-def _unreadable(path: Path, error: Exception) -> ImageError:
-    return ImageError(
-        f"the image cannot be read: {error}",
-        where=path,
-        next_step="get the file again, or take it out of the folder",
-    )
+    x, y = points.T
+    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)

@@ -11,7 +11,7 @@ from typing import Any
 from pbvs import pixels
 from pbvs.data.index import INDEX_NAME
 from pbvs.data.layouts import BANDS, find_images, inputs_folder
-from pbvs.data.prepare import PrepareRules, prepare
+from pbvs.data.prepare import prepare
 from pbvs.data.records import content_hash, load_records
 from pbvs.errors import DataError, UsageError
 from pbvs.files import fingerprint, write_csv, write_json
@@ -24,14 +24,9 @@ from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
-from pbvs.tasks.train import NodeTraining, check_judges, train_node, working_size_px
+from pbvs.tasks.train import NodeTraining, check_judges, prepare_rules, train_node, working_size_px
 from pbvs.training.fabric import make_fabric
 
-# The files of pbvs.data that decide what prepare makes.
-PREPARE_CODE = tuple(
-    f"data/{name}.py"
-    for name in ("layouts", "plan", "prepare", "rasters", "records", "scan", "stretch", "warp")
-)
 PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
 
 # (step, done, total, further words): the way every step tells how far it is.
@@ -140,6 +135,7 @@ class _Chain:
                 folder / _prepared_name(graph.spec, working_size_px(graph.spec, node)),
                 self.runs,
                 self.s.judges,
+                self.s.precision,
             )
             for node in graph.trainable
         ]
@@ -150,7 +146,7 @@ class _Chain:
             raise UsageError("training needs data", next_step="name the root of the archives with --data")
         specs = [training.spec for training in trainings]
         modalities = sorted({m for spec in specs for m in (spec.source, spec.target)})
-        rules = PrepareRules(uint16=specs[0].data.uint16, min_overlap=min(s.data.min_overlap for s in specs))
+        rules = prepare_rules(specs)
         size_px = trainings[0].size_px if specs[0].family == "stack" else None
         name = f"prepare.{folder.name}"
 
@@ -168,11 +164,11 @@ class _Chain:
             return f"{done.n_images} captures, {done.n_made} made now{problems}; {folder}"
 
         def made_of() -> dict[str, str]:
-            settings = [modalities, rules.uint16, rules.min_overlap, size_px]
+            settings = [modalities, rules.described(), size_px]
             return {
                 "archives": _archives_fingerprint(root, folder, specs[0].family),
                 "settings": fingerprint(settings),
-                "code": code_version("pixels.py", *PREPARE_CODE),
+                "code": code_version("pixels.py", "data"),
             }
 
         def outputs() -> list[Path]:
@@ -331,8 +327,10 @@ class _Chain:
 def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
     """A folder for each way of preparing, so that tasks which agree share one."""
     size = f"-{size_px[0]}x{size_px[1]}" if spec.family == "stack" else ""
-    rule = "" if spec.data.uint16 == "full" else f"-{spec.data.uint16}"
-    return f"{spec.family}{size}{rule}"
+    low, high = spec.data.uint16_percent
+    rule = "" if spec.data.uint16 == "full" else f"-{spec.data.uint16}-{low:g}-{high:g}"
+    registered = "-registered" if spec.family == "stack" and spec.data.register_sar else ""
+    return f"{spec.family}{size}{rule}{registered}"
 
 
 def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:
@@ -340,7 +338,8 @@ def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:
     records = load_records(folder)
     entries = [entry for entry in find_images(root).entries if entry.family == family]
     hashes = [
-        [e.path.as_posix(), content_hash(root / e.path, records.get(e.path.as_posix()))[2]] for e in entries
+        [e.path.as_posix(), content_hash(root / e.path, records.get(e.path.as_posix())).sha256]
+        for e in entries
     ]
     return fingerprint(hashes)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pbvs.data.layouts import Family, Modality
+from pbvs.data.stretch import PERCENT, Percent, Uint16Rule
 from pbvs.errors import TaskError, UsageError, nearest
 from pbvs.modules.node import Params
 from pbvs.modules.pix2pixhd import SizePx
@@ -29,7 +30,16 @@ class DataRules(BaseModel):
         default=60, ge=0, description="most held-out pairs scored each time; 0: none"
     )
     min_overlap: float = Field(default=0.5, ge=0, le=1, description="of the two images, else no pair")
-    uint16: Literal["full", "percentile"] = Field(default="full", description="how 16 bits become 8")
+    uint16: Uint16Rule = Field(default="full", description="how 16 bits become 8, see pbvs.data.stretch")
+    uint16_percent: Percent = Field(default=PERCENT, description="low and high, of the percentile rules")
+    register_sar: bool = Field(default=False, description="whether SAR is moved onto its optical image")
+
+    @field_validator("uint16_percent")
+    @classmethod
+    def _in_order(cls, percent: Percent) -> Percent:
+        if not 0.0 <= percent[0] < percent[1] <= 100.0:
+            raise ValueError(f"must be 0 <= low < high <= 100, not {percent[0]:g} and {percent[1]:g}")
+        return percent
 
 
 class _TaskHead(BaseModel):

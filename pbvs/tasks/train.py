@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,10 @@ import pbvs
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
 from pbvs.data.layouts import BANDS
-from pbvs.data.pairs import PairDraws
-from pbvs.errors import CheckpointError, DataError, WeightsError
+from pbvs.data.pairs import PairTable
+from pbvs.data.plan import PrepareRules
+from pbvs.data.stretch import Uint16Rule
+from pbvs.errors import CheckpointError, UsageError, WeightsError
 from pbvs.files import fingerprint, sha256_of_file, write_json
 from pbvs.models.adapt import adapt_discriminator, adapt_generator
 from pbvs.models.pix2pixhd import Discriminator, Generator, count_weights
@@ -30,10 +33,10 @@ from pbvs.tasks.spec import Node, TaskSpec
 from pbvs.tasks.steps import code_version, differences
 from pbvs.training import checkpoint
 from pbvs.training.gan import Pix2PixHD
-from pbvs.training.loop import Job, Outcome, Report, Trainer
+from pbvs.training.loop import Job, Outcome, Report, Trainer, Warn
 from pbvs.training.validation import Validator
 
-RECORD = "run.json"
+RECORD, FIRST_WEIGHTS = "run.json", "first_weights.json"
 _CODE = ("pixels.py", "models", "losses", "training", "data/pairs.py", "data/dataset.py", "data/index.py")
 
 Mode = Literal["auto", "resume", "fresh"]
@@ -41,13 +44,14 @@ Mode = Literal["auto", "resume", "fresh"]
 
 @dataclass(frozen=True)
 class NodeTraining:
-    """One node to train, and everything that decides its weights."""
+    """One node to train, and everything that decides its weights; `precision` is Fabric's word."""
 
     spec: TaskSpec
     node: Node
     prepared: Path
     runs: Runs
     judges: WeightsKind
+    precision: str = "32-true"
 
     @property
     def params(self) -> Pix2PixHDParams:
@@ -100,6 +104,7 @@ class NodeTraining:
             "training data": PreparedData.open(self.prepared).fingerprint,
             "first weights": sha256_of_file(first) if first else "fresh",
             "judges' weights": self.judges,
+            "precision": self.precision,
             "code": code_version(*_CODE),
         }
 
@@ -117,7 +122,13 @@ class NodeOutcome:
 
 
 def train_node(
-    training: NodeTraining, fabric: Fabric, report: Report, *, mode: Mode = "auto", data_workers: int = 0
+    training: NodeTraining,
+    fabric: Fabric,
+    report: Report,
+    *,
+    mode: Mode = "auto",
+    data_workers: int = 0,
+    warn: Warn | None = None,
 ) -> NodeOutcome:
     """Trains one node to the end of its schedule, or goes on with a run that was stopped.
 
@@ -125,6 +136,7 @@ def train_node(
         mode: `auto` goes on if the run in the folder is made of the same things, and otherwise starts
             over, the old run being moved aside; `resume` goes on with changed settings too, as long as the
             networks fit; `fresh` starts over always.
+        warn: told in a line what slows the run.
 
     Raises:
         CheckpointError, DataError, TrainingError, WeightsError: see the parts.
@@ -133,16 +145,20 @@ def train_node(
         _begin(training, mode)
     fabric.barrier()
     job, started_from = _job(training, fabric, data_workers)
-    outcome = Trainer(job, fabric, report).run()
+    outcome = Trainer(job, fabric, report, warn).run()
     score = "no held-out location" if outcome.best_score is None else f"best score {outcome.best_score:.4f}"
     mark = f" ({marked(training.judges)})" if marked(training.judges) else ""
-    if outcome.images_now:
-        took = f"{outcome.images_seen} images in {outcome.seconds:.0f} s"
-        took += f", {outcome.waiting_share:.0%} of it waiting for data"
-    else:
-        took = f"finished before, at {outcome.images_seen} images (to go on: more epochs, and --resume)"
-    told = f"{took}; {score}{mark}; {started_from}; {training.folder}"
+    told = f"{_took(outcome)}; {score}{mark}; {started_from}; {training.folder}"
     return NodeOutcome(outcome, told)
+
+
+def _took(outcome: Outcome) -> str:
+    more = "a larger training.patience" if outcome.ended_early else "more epochs in training.stages"
+    if not outcome.images_now:
+        return f"finished before, at {outcome.images_seen} images (to go on: {more}, and --resume)"
+    took = f"{outcome.images_seen} images in {outcome.seconds:.0f} s"
+    took += f", {outcome.waiting_share:.0%} of it waiting for data"
+    return f"{took}, ended by its patience (to go on: {more}, and --resume)" if outcome.ended_early else took
 
 
 def _begin(training: NodeTraining, mode: Mode) -> None:
@@ -185,6 +201,7 @@ def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:
         "size_px": list(training.size_px),
         "bands": list(training.bands),
         "prepared": training.prepared.name,
+        **PreparedData.open(training.prepared).sixteen_bits(training.spec.family),
         "weights": training.judges,
         "marked": marked(training.judges),
         "versions": {
@@ -198,7 +215,10 @@ def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:
 def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job, str]:
     params = training.params
     prepared = PreparedData.open(training.prepared)
-    train_draws = _draws(training, prepared, "train")
+    pairs = _pairs(training, prepared)
+    train_draws = pairs.train(
+        draws_per_location=training.spec.data.draws_per_location, seed=params.training.seed
+    )
     dataset = PairDataset(
         train_draws,
         size_px=training.size_px,
@@ -214,8 +234,10 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         params.training.betas,
         params.training.seed,
         training.judges,
+        pool_size=params.training.pool_size,
+        fix_global_epochs=params.training.fix_global_epochs,
     )
-    started_from = _load_first_weights(training, model)
+    started_from = _load_first_weights(training, model, fabric)
     header = {
         "task": training.spec.task,
         "node": training.node.name,
@@ -223,6 +245,7 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         "bands": list(training.bands),
         "params": params.model_dump(mode="json"),
         "made_of": _made_of_run(training),
+        **prepared.sixteen_bits(training.spec.family),  # for inputs to translate
         "weights": training.judges,
         "marked": marked(training.judges),
     }
@@ -233,46 +256,37 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         params.training,
         dataset,
         len(train_draws),
-        _validator(training, prepared, fabric),
+        _validator(training, pairs, fabric),
         data_workers,
     )
     return job, started_from
 
 
-def _draws(training: NodeTraining, prepared: PreparedData, split: Literal["train", "heldout"]) -> PairDraws:
+def _pairs(training: NodeTraining, prepared: PreparedData) -> PairTable:
     data = training.spec.data
-    return PairDraws(
+    return PairTable(
         prepared,
         source=training.spec.source,
         target=training.spec.target,
         family=training.spec.family,
         pairing=data.pairing,
-        draws_per_location=data.draws_per_location,
-        split=split,
-        heldout_fraction=data.heldout_fraction,
-        seed=training.params.training.seed,
         min_overlap=data.min_overlap,
+        heldout_fraction=data.heldout_fraction,
     )
 
 
-def _validator(training: NodeTraining, prepared: PreparedData, fabric: Fabric) -> Validator | None:
-    """The validator, or None when nothing is held out or wanted; at least two images make an FID."""
-    wanted = training.spec.data.validate_images
-    if wanted < 2:
-        return None
-    try:
-        draws = _draws(training, prepared, "heldout")
-    except DataError:  # no location is held out: `best` is then the last, and the outcome says so
-        return None
-    if len(draws) < 2:
-        return None
-    dataset = PairDataset(draws, size_px=training.size_px, crop_px=None, flips=False, seed=0)
+def _validator(training: NodeTraining, pairs: PairTable, fabric: Fabric) -> Validator | None:
+    """The validator, or None when too little is held out or wanted; at least two images make an FID."""
+    n_images = min(training.spec.data.validate_images, len(pairs.locations("heldout")))
+    if n_images < 2:
+        return None  # `best` is then the last, and the outcome says so
+    dataset = PairDataset(pairs.heldout(), size_px=training.size_px, crop_px=None, flips=False, seed=0)
     judge = Judge(training.judges, device=fabric.device)
-    return Validator(dataset, min(len(draws), wanted), judge, training.folder / "samples")
+    return Validator(dataset, n_images, judge, training.folder / "samples")
 
 
-def _load_first_weights(training: NodeTraining, model: Pix2PixHD) -> str:
-    """Lays another task's weights under a fresh model; says what was loaded, adapted and left fresh."""
+def _load_first_weights(training: NodeTraining, model: Pix2PixHD, fabric: Fabric) -> str:
+    """Lays another task's weights under a fresh model; says and records what became of each tensor."""
     generator = model.networks["G"]
     assert isinstance(generator, Generator)
     first = training.params.first_weights
@@ -280,14 +294,18 @@ def _load_first_weights(training: NodeTraining, model: Pix2PixHD) -> str:
         return f"from fresh weights ({count_weights(generator) / 1e6:.1f} M in the generator)"
     node = first.node or training.node.name
     header, state = training.runs.load(first.task, node, "G")
-    told = f"from {first.task}: generator {adapt_generator(generator, state).summary()}"
+    adapted = {"generator": adapt_generator(generator, state, first.bands)}
     discriminator = model.networks.get("D")
     if isinstance(discriminator, Discriminator):
         _, judged = training.runs.load(first.task, node, "D")
         if judged:
-            adapted = adapt_discriminator(discriminator, judged, header["bands"][0], training.bands[0])
-            told += f"; discriminator {adapted.summary()}"
-    return told
+            bands = header["bands"][0], training.bands[0]
+            adapted["discriminator"] = adapt_discriminator(discriminator, judged, *bands, first.bands)
+    if fabric.is_global_zero:
+        became = {name: adaptation.as_dict() for name, adaptation in adapted.items()}
+        write_json(training.folder / FIRST_WEIGHTS, {"from": first.task, "node": node, **became})
+    words = [f"{name} {adaptation.summary()}" for name, adaptation in adapted.items()]
+    return f"from {first.task}: {'; '.join(words)}"
 
 
 def working_size_px(spec: TaskSpec, node: Node) -> tuple[int, int]:
@@ -300,6 +318,32 @@ def grid_size_px(graph: TaskGraph) -> tuple[int, int]:
     """The size to prepare a task's captures at: what its networks work at, or what it writes without any."""
     sizes = [working_size_px(graph.spec, node) for node in graph.trainable]
     return max(sizes, default=graph.spec.size_px)
+
+
+def prepare_rules(
+    specs: Sequence[TaskSpec],
+    *,
+    uint16: Uint16Rule | None = None,
+    min_overlap: float | None = None,
+    register: bool | None = None,
+) -> PrepareRules:
+    """The rules to prepare one folder by for several tasks; what is given stands over what the tasks say.
+
+    Of the tasks, the smallest `min_overlap` keeps the captures of each; SAR is registered if any wants it.
+
+    Raises:
+        UsageError: the tasks want 16-bit images made 8-bit by different rules.
+    """
+    wanted = {(uint16 or spec.data.uint16, spec.data.uint16_percent) for spec in specs}
+    if len({rule if rule == "full" else (rule, percent) for rule, percent in wanted}) > 1:
+        told = "; ".join(f"{s.task}: {s.data.uint16}, {s.data.uint16_percent}" for s in specs)
+        raise UsageError(
+            f"the tasks have different 16-bit rules ({told})", next_step="prepare a folder for each"
+        )
+    rule, percent = min(wanted)
+    least = min(spec.data.min_overlap for spec in specs) if min_overlap is None else min_overlap
+    registered = any(spec.data.register_sar for spec in specs) if register is None else register
+    return PrepareRules(rule, percent, least, registered)
 
 
 def check_judges(names: set[str], kind: WeightsKind) -> None:

@@ -23,6 +23,7 @@ from pbvs.modules.node import Operator
 from pbvs.modules.registry import NODE_KINDS
 from pbvs.tasks.book import TaskBook
 from pbvs.tasks.runs import Runs
+from pbvs.tasks.sixteen_bits import SixteenBits, one_rule
 
 RECORD = ".translate.json"  # hidden, so that it is no image and no part of a submission
 Progress = Callable[[int, int], None]
@@ -42,6 +43,7 @@ class Translator:
         self.part = tuple(part or self.graph.order)
         self.book, self.runs, self.device = book, runs, device
         self.weights: dict[str, Path] = {}
+        self._sixteen_bits: dict[str, SixteenBits] = {}  # that networks were trained with, by their names
         self._operators = {name: self._operator(name) for name in self.part}
 
     @property
@@ -61,6 +63,16 @@ class Translator:
         """A stored image `H,W,C uint8` of any size, translated: `h,w,C uint8` of the task's size."""
         return pixels.stored_from_levels(self.levels(pixels.levels_from_stored(source)))
 
+    @property
+    def sixteen_bits(self) -> SixteenBits:
+        """How a 16-bit input becomes 8-bit: as in the training of the networks, else by the task's rule.
+
+        Raises:
+            CheckpointError: two networks were trained with different numbers.
+        """
+        data = self.graph.spec.data
+        return one_rule(self._sixteen_bits, SixteenBits(data.uint16, data.uint16_percent))
+
     def made_of(self) -> dict[str, str]:
         """What decides the output besides the input: the task and every weights file, by fingerprint."""
         spec = self.graph.spec
@@ -68,6 +80,12 @@ class Translator:
         for name, path in sorted(self.weights.items()):
             parts[f"weights of {name}"] = sha256_of_file(path)
         return parts
+
+    def note_training(self, node: str, header: Mapping[str, Any]) -> None:
+        """Takes from a trained network's header what it was trained with."""
+        spec = self.graph.spec
+        if told := SixteenBits.of_header(header, spec.source):
+            self._sixteen_bits[f"{spec.task}.{node}"] = told
 
     def _operator(self, name: str) -> Operator:
         node = self.graph.spec.nodes[name]
@@ -77,6 +95,8 @@ class Translator:
         """Another whole task as an operator; its weights count among this one's."""
         inside = Translator(self.book, task, self.runs, self.device)
         self.weights |= inside.weights
+        if inside.graph.spec.source == self.graph.spec.source:
+            self._sixteen_bits |= inside._sixteen_bits
 
         def operator(images: list[Tensor]) -> Tensor:
             size_px = (images[0].shape[2], images[0].shape[3])
@@ -100,7 +120,9 @@ class _Surroundings:
     def trained(self, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         task = self.owner.graph.spec.task
         self.owner.weights[f"{task}.{self.node}"] = self.owner.runs.weights_file(task, self.node)
-        return self.owner.runs.load(task, self.node, network)
+        header, state = self.owner.runs.load(task, self.node, network)
+        self.owner.note_training(self.node, header)
+        return header, state
 
     def translator(self, task: str) -> Operator:
         return self.owner.inner(task)
@@ -174,7 +196,8 @@ def read_source(path: Path, translator: Translator) -> NDArray[np.uint8]:
     """One test input `H,W,C uint8` with the bands the translator takes.
 
     Raises:
-        ImageError: unreadable, other bands, or 16 bits under a rule that needs the training data's numbers.
+        ImageError: unreadable, other bands, or 16 bits under a rule that has no numbers for it.
+        CheckpointError: 16 bits, and networks that were trained with different numbers.
     """
     image = pixels.read_image(path)
     if image.shape[2] != translator.bands_in:
@@ -183,13 +206,9 @@ def read_source(path: Path, translator: Translator) -> NDArray[np.uint8]:
             where=path,
             next_step="check that the inputs are those of this task",
         )
-    if image.dtype == np.uint16 and translator.graph.spec.data.uint16 != "full":
-        raise ImageError(
-            "the image has 16 bits, and the percentile rule's numbers are known only for prepared images",
-            where=path,
-            next_step='convert it to 8 bits, or use data.uint16 = "full" for training and translation',
-        )
-    return pixels.eight_bits(image)
+    if image.dtype == np.uint8:
+        return pixels.eight_bits(image)
+    return pixels.eight_bits(image, *translator.sixteen_bits.stretch_of(path))
 
 
 def folder_fingerprint(images: Sequence[Path]) -> str:

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_archives import add_flight, add_location, add_tiles, affine, location_in, sar_in, write_tiff
+from made_captures import Captures, capture
 
 from pbvs.data.index import PreparedData, held_out, held_out_rank, is_held_out
 from pbvs.data.layouts import FAMILIES, MODALITIES
-from pbvs.data.pairs import PairDraws
+from pbvs.data.pairs import FixedPairs, PairDraws, PairTable, days_apart
 from pbvs.data.prepare import PrepareRules, prepare
 from pbvs.errors import DataError, UsageError
 
@@ -28,9 +29,17 @@ def data(tmp_path_factory):
     return ready(root / "a", root / "out")
 
 
-def draws(data: PreparedData, **options) -> PairDraws:
+def table(data: PreparedData, **options) -> PairTable:
     known = {"source": "sar", "target": "rgb", "heldout_fraction": 0.0}
-    return PairDraws(data, **(known | options))
+    return PairTable(data, **(known | options))
+
+
+def draws(data: PreparedData, draws_per_location: int = 1, seed: int = 0, **options) -> PairDraws:
+    return table(data, **options).train(draws_per_location=draws_per_location, seed=seed)
+
+
+def heldout(data: PreparedData, **options) -> FixedPairs:
+    return table(data, **options).heldout()
 
 
 def test_an_epoch_comes_to_each_location_alike(data):
@@ -51,16 +60,6 @@ def test_epochs_differ_and_captures_vary(data):
     assert len(chosen) == 2 * 4  # every SAR with every flight, each as often
     assert min(chosen.values()) > 60  # of 100 expected
     assert max(chosen.values()) < 140
-
-
-def test_locations_choose_independently_of_each_other(data):
-    some = draws(data)
-    together = Counter()
-    for epoch in range(400):
-        pairs = {p.location[2]: p.target.capture for p in (some.draw(epoch * 5 + n) for n in range(5))}
-        together[pairs["1.0_0.0"], pairs["1.0_1.0"]] += 1
-    assert len(together) == 16
-    assert max(together.values()) < 50  # of 25 expected
 
 
 def test_a_draw_depends_on_its_position_alone(data):
@@ -96,6 +95,68 @@ def test_nearest_time(data):
     assert pairs == {"2019-06-11": "2019-06-01", "2022-01-05": "2022-06-01"}
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "days"),
+    [
+        ("2020-11-04", "2020-11-04", 0),
+        ("2020-11-04", "2020-11-07", 3),
+        ("2020-11-04T16:00:00", "2020-11-04T22:00:00", 0.25),
+        ("2020-11-04T23:00:00", "2020-11-05T01:00:00", 2 / 24),  # over midnight
+        ("2020-11-04T18:00:00", "2020-11-04", 0.25),  # a date alone is its noon
+        ("2020-11-04T00:00:30", "2020-11-04T00:00:00", 30 / 86_400),
+        ("", "2020-11-04", float("inf")),
+        ("", "", float("inf")),
+    ],
+)
+def test_days_apart(a, b, days):
+    one, other = capture("sar", "x", taken=a), capture("rgb", "y", taken=b)
+    assert days_apart(one, other) == days_apart(other, one) == pytest.approx(days)
+
+
+def partners(data: Captures, pairing: str) -> dict[str, set[str]]:
+    some = table(data, pairing=pairing).train()
+    pairs = [some.draw(n) for n in range(300)]
+    return {
+        a: {p.target.capture for p in pairs if p.source.capture == a}
+        for a in sorted({p.source.capture for p in pairs})
+    }
+
+
+def test_nearest_time_goes_by_the_time_of_day():
+    sar = [
+        capture("sar", "late", taken="2020-11-04T22:00:00"),
+        capture("sar", "early", taken="2020-11-05T09:00:00"),
+    ]
+    rgb = [
+        capture("rgb", "morning", taken="2020-11-04T09:00:00"),
+        capture("rgb", "night", taken="2020-11-05T03:00:00"),
+        capture("rgb", "night2", taken="2020-11-05T03:00:00"),
+        capture("rgb", "day", taken="2020-11-05"),
+        capture("rgb", "undated"),
+    ]
+    assert partners(Captures([*sar, *rgb]), "nearest_time") == {"late": {"night", "night2"}, "early": {"day"}}
+
+
+def test_the_nearest_time_is_that_of_the_pairs_which_overlap():
+    sar = [capture("sar", "a", taken="2020-11-04")]
+    rgb = [capture("rgb", "same day", taken="2020-11-04"), capture("rgb", "later", taken="2020-11-09")]
+    data = Captures([*sar, *rgb], {("a", "same day"): 0.2})
+    assert partners(data, "nearest_time") == {"a": {"later"}}
+    left_out = table(data).left_out
+    assert left_out.target.tolist() == ["same day"]
+
+
+def test_a_source_without_partners_is_never_drawn_and_the_others_alike():
+    sar = [capture("sar", name) for name in "abc"]
+    rgb = [capture("rgb", name) for name in "xyz"]
+    apart = {("a", name): 0.1 for name in "xyz"} | {("b", "y"): 0.1, ("b", "z"): 0.1}
+    data = Captures([*sar, *rgb], apart)
+    assert partners(data, "random") == {"b": {"x"}, "c": {"x", "y", "z"}}
+    some = table(data).train()
+    chosen = Counter(some.draw(n).source.capture for n in range(2000))
+    assert abs(chosen["b"] - 1000) < 100  # 4.5 sigma; by pairs it would be 500
+
+
 def test_captures_without_a_date_come_last(tmp_path):
     place = add_location(tmp_path / "a")
     add_flight(place, "mosiac")  # mosiac_rgb.tiff, mosiac_ir.tif: no date
@@ -108,22 +169,27 @@ def test_captures_without_a_date_come_last(tmp_path):
         "mosaic>mosaic",
         "flight_20190601>flight_20190601",
     }
-    fixed = draws(some_data, split="heldout", heldout_fraction=1.0)
-    assert fixed.draw(0).target.mosaic
+    assert heldout(some_data, heldout_fraction=1.0).draw(0).target.mosaic
 
 
 def test_held_out_locations_are_apart_and_fixed(data):
-    options = {"heldout_fraction": 0.4}
-    train, test = draws(data, **options), draws(data, split="heldout", **options)
-    assert set(train.locations).isdisjoint(test.locations)
-    assert len(train.locations) + len(test.locations) == 5
-    assert len(test) == len(test.locations) >= 1
-    names = [test.draw(n).name for n in range(len(test))]
-    assert names == sorted(names)
-    assert [test.draw(n + len(test)).name for n in range(len(test))] == names
-    assert draws(data, split="heldout", seed=9, **options).locations == test.locations
-    other_task = draws(data, source="rgb", target="ir", split="heldout", **options)
-    assert other_task.locations == test.locations
+    both = table(data, heldout_fraction=0.4)
+    kept, apart = both.locations("train"), both.locations("heldout")
+    assert set(kept).isdisjoint(apart)
+    assert len(kept) + len(apart) == 5
+    assert set(apart) == {("stack", *key) for key in held_out([place[1:] for place in kept + apart], 0.4)}
+    assert apart == sorted(apart, key=lambda place: held_out_rank(place[1:]))
+    assert {both.train().draw(n).location for n in range(30)} == set(kept)
+    other_task = table(data, source="rgb", target="ir", heldout_fraction=0.4)
+    assert other_task.locations("heldout") == apart
+
+
+def test_a_held_out_location_shows_one_fixed_pair(data):
+    fixed = heldout(data, heldout_fraction=1.0)
+    assert len(fixed) == 5
+    names = [fixed.draw(n).name for n in range(5)]
+    assert [fixed.draw(n + 5).name for n in range(5)] == names
+    assert "Bingham/1.0_0.0/20190611_UMBRA_GEC>flight_20190601" in names
 
 
 def test_adding_locations_moves_none():
@@ -154,10 +220,11 @@ def test_the_archives_own_validation_tiles_are_held_out(tmp_path):
     add_tiles(tmp_path / "a", n=4)
     add_tiles(tmp_path / "a", n=2, split="validation")
     data = ready(tmp_path / "a", tmp_path / "out")
-    train, test = (draws(data, target="eo", split=s, heldout_fraction=0.5) for s in ("train", "heldout"))
-    assert [location[2] for location in test.locations] == ["validation-Gotcha_0", "validation-Gotcha_1"]
-    assert len(train) == 4
-    assert train.draw(0).name.startswith("train-Gotcha_")
+    both = table(data, target="eo", heldout_fraction=0.5)
+    apart = both.locations("heldout")
+    assert sorted(apart) == [("eo_sar", "", f"validation-Gotcha_{n}") for n in range(2)]
+    assert len(both.train()) == 4
+    assert both.train().draw(0).name.startswith("train-Gotcha_")
 
 
 def test_pairs_of_little_overlap_are_left_out(tmp_path):
@@ -167,13 +234,20 @@ def test_pairs_of_little_overlap_are_left_out(tmp_path):
     write_tiff(place / "west.tif", flat, where=affine(1.0, (400_000.0 - 24, 4_500_000.0)))  # columns 0 to 39
     write_tiff(place / "east_ir.tif", flat, where=affine(1.0, (400_000.0 + 16, 4_500_000.0)))  # 16 to 63
     data = ready(tmp_path / "a", tmp_path / "out")
-    some = draws(data, source="sar", target="ir")
-    assert {some.draw(n).name.rsplit("/", 1)[1] for n in range(10)} == {"west>full"}
+    some = table(data, source="sar", target="ir")
+    assert {some.train().draw(n).name.rsplit("/", 1)[1] for n in range(10)} == {"west>full"}
     row = some.left_out.iloc[0]
     assert (row.source, row.target, row.joint_fraction) == ("west", "east", 24 / 64)
-    assert len(draws(data, source="sar", target="ir", min_overlap=0.3).left_out) == 0
+    assert len(table(data, source="sar", target="ir", min_overlap=0.3).left_out) == 0
     with pytest.raises(DataError, match="2 pairs overlap too little"):
-        draws(data, source="sar", target="ir", min_overlap=0.9)
+        table(data, source="sar", target="ir", min_overlap=0.9)
+
+
+def test_the_least_overlap_is_enough():
+    listed = [capture("sar", "a"), *(capture("rgb", name) for name in "xy")]
+    some = table(Captures(listed, {("a", "x"): 0.5, ("a", "y"): 0.499999}))
+    assert {some.train().draw(n).target.capture for n in range(20)} == {"x"}
+    assert some.left_out.values.tolist() == [["stack", "Bingham", "1.0_1.0", "a", "y", 0.499999]]
 
 
 def test_no_pairs_says_what_is_missing_where(data):
@@ -183,11 +257,15 @@ def test_no_pairs_says_what_is_missing_where(data):
     with pytest.raises(DataError, match="no location is left for the split 'train'"):
         draws(data, heldout_fraction=1.0)
     with pytest.raises(DataError, match="no location is left for the split 'heldout'"):
-        draws(data, split="heldout")
+        heldout(data)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"source": "sra"}, {"pairing": "nearest"}, {"split": "test"}, {"draws_per_location": 0}]
+    "wrong",
+    [
+        *({"source": "sra"}, {"pairing": "nearest"}, {"draws_per_location": 0}, {"seed": -1}),
+        *({"min_overlap": 1.5}, {"heldout_fraction": -0.1}),
+    ],
 )
 def test_misuse(data, wrong):
     with pytest.raises(UsageError):

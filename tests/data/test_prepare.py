@@ -4,7 +4,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
 from made_archives import (
@@ -17,31 +16,15 @@ from made_archives import (
     ground,
     infrared,
     location_in,
-    sar_in,
     write_tiff,
 )
+from prepared_trees import prepared, problem_kinds, whole_tree
 
 from pbvs.data.index import PreparedData
-from pbvs.data.layouts import FAMILIES, MODALITIES
-from pbvs.data.prepare import PreparedSummary, PrepareRules, data_fingerprint, prepare
+from pbvs.data.prepare import PrepareRules
 from pbvs.data.rasters import read_valid, read_values
-from pbvs.data.stretch import FULL, stretch_of_histogram
 from pbvs.errors import DataError, UsageError
 from pbvs.pixels import read_image, write_png
-
-
-def prepared(root: Path, out: Path, **options) -> PreparedSummary:
-    known = {"modalities": set(MODALITIES), "families": set(FAMILIES), "size_px": None}
-    return prepare(root, out, **(known | options))
-
-
-def whole_tree(out: Path) -> dict[str, bytes]:
-    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "hashes.json")
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
-
-
-def problem_kinds(done: PreparedSummary) -> dict[str, str]:
-    return {Path(problem.path).name: problem.kind for problem in done.problems}
 
 
 @pytest.fixture
@@ -121,7 +104,11 @@ def test_the_index_tells_of_each_capture(archives, tmp_path):
     about = json.loads((tmp_path / "out/prepared.json").read_text())
     assert about["complete"]
     assert about["source"] == "archives"
-    assert about["counts"] == {"images": 9, "problems": 0}
+    assert about["counts"] == {"images": 9, "problems": 0, "compared": 0, "moved": 0}
+    assert about["rules"] == {"uint16": "full", "uint16_percent": None, "min_overlap": 0.5, "register": False}
+    assert about["versions"]["gdal"] == rasterio.__gdal_version__
+    assert (row.shift_x_px, row.shift_y_px) == (0.0, 0.0)
+    assert np.isnan([row.stretch_low, row.stretch_high]).all()
 
 
 def test_partial_cover_is_masked_and_too_little_is_left_out(tmp_path):
@@ -205,74 +192,6 @@ def test_the_vanished_is_dropped(archives, tmp_path):
     assert not (out / "stack/Bingham/1.0_2.0").exists()
 
 
-def test_an_unreadable_file_costs_that_file_only(archives, tmp_path):
-    out, place = tmp_path / "out", location_in(archives)
-    torn = sar_in(place / "torn_GEC.tif")
-    torn.write_bytes(torn.read_bytes()[:-4000])
-    (place / "empty_rgb.tif").write_bytes(b"")
-    tile = archives / "Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_0.png"
-    tile.write_bytes(tile.read_bytes()[:-40])
-    done = prepared(archives, out)
-    assert problem_kinds(done) == {
-        "torn_GEC.tif": "unreadable",
-        "empty_rgb.tif": "empty",
-        "Gotcha_0.png": "unreadable",
-    }
-    assert done.n_images == 8
-    assert set(pd.read_csv(out / "problems.csv").kind) == {"unreadable", "empty"}
-
-
-def test_an_interrupted_run_goes_on_where_it_was(archives, tmp_path):
-    prepared(archives, tmp_path / "straight")
-
-    def interrupt(done: int, total: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        prepared(archives, out, progress=interrupt)
-    (out / "stack").mkdir(exist_ok=True)
-    (out / "stack/.left.77.part.tif").write_bytes(b"half a file")
-    with pytest.raises(DataError, match="not prepared to its end"):
-        PreparedData.open(out)
-    done = prepared(archives, out)
-    assert done.n_kept >= 4
-    assert whole_tree(out) == whole_tree(tmp_path / "straight")
-
-
-def test_uint16_full_and_percentile(tmp_path):
-    root = tmp_path / "a"
-    place = location_in(root, "Manhattan")
-    add_flight(place, "a")
-    ramp = np.tile(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 8 + 1000, (1, 1))
-    write_tiff(place / "b_GEC.tif", ramp)
-    sar = "stack/Manhattan/40.64610_-112.18230/sar/b_GEC.tif"
-    prepared(root, tmp_path / "full")
-    full = read_values(tmp_path / "full" / sar)[:, :, 0]
-    assert np.array_equal(full, np.rint(ramp * (255 / 65535)).astype(np.uint8))
-    prepared(root, tmp_path / "percentile", rules=PrepareRules(uint16="percentile"))
-    stretched = read_values(tmp_path / "percentile" / sar)[:, :, 0]
-    assert (stretched.min(), stretched.max()) == (0, 255)
-    assert len(np.unique(stretched)) == 256
-    low, high = json.loads((tmp_path / "percentile/prepared.json").read_text())["stretches"]["Manhattan/sar"]
-    assert (low, high) == (1000 + 8 * 40, 1000 + 8 * 4055)  # the 41st and the 4056th of 4096 values
-    assert (stretched == 0).sum() == pytest.approx(41, abs=8)
-    rgb = "stack/Manhattan/40.64610_-112.18230/rgb/a.tif"
-    assert (tmp_path / "full" / rgb).read_bytes() == (tmp_path / "percentile" / rgb).read_bytes()
-    assert data_fingerprint(tmp_path / "full") != data_fingerprint(tmp_path / "percentile")
-
-
-def test_stretch_of_a_histogram():
-    counts = np.zeros(65536, np.int64)
-    assert stretch_of_histogram(counts) == FULL
-    counts[500] = 10
-    assert stretch_of_histogram(counts) == (500.0, 501.0)
-    counts[:] = 0
-    counts[1:201] = 1
-    assert stretch_of_histogram(counts) == (2.0, 198.0)
-
-
 def test_calls_add_up(archives, tmp_path):
     out = tmp_path / "out"
     prepared(archives, out, modalities={"sar", "eo"}, families={"eo_sar"})
@@ -297,23 +216,6 @@ def test_what_is_not_there_or_not_meant(archives, tmp_path):
         prepared(archives, tmp_path / "out", modalities={"eo"}, families={"stack"})
     with pytest.raises(UsageError, match="percentle"):
         PrepareRules(uint16="percentle")  # type: ignore[arg-type]
-
-
-def test_opening_what_is_not_prepared(archives, tmp_path):
-    with pytest.raises(UsageError, match="no such data folder"):
-        PreparedData.open(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no prepared data but Train_Data") as caught:
-        PreparedData.open(archives)
-    assert "pbvs data prepare" in (caught.value.next_step or "")
-    prepared(archives, tmp_path / "out")
-    index = tmp_path / "out/index.csv"
-    text = index.read_text()
-    index.write_text(text.splitlines()[0] + "\n")
-    with pytest.raises(DataError, match="lists no image"):
-        PreparedData.open(tmp_path / "out")
-    index.write_text(text.replace("valid_fraction", "valid"))
-    with pytest.raises(DataError):
-        PreparedData.open(tmp_path / "out")
 
 
 REAL = Path(__file__).parents[2].parent / "shared/data/real"

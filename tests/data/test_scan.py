@@ -1,12 +1,26 @@
+import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 from made_archives import add_flight, add_location, add_tiles, colours, location_in, sar_in, write_tiff
+from rasterio.transform import Affine
 
+from pbvs.data.layouts import Entry
 from pbvs.data.scan import IMAGE_COLUMNS, PROBLEM_COLUMNS, scan
 from pbvs.errors import DataError, UsageError
 from pbvs.pixels import write_png
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """The folder for caches: one for each test."""
+    folder = tmp_path_factory.mktemp("cache") / "pbvs"
+    monkeypatch.setenv("PBVS_CACHE", str(folder))
+    return folder
 
 
 def kinds(found) -> dict[str, str]:
@@ -33,9 +47,12 @@ def test_one_row_an_image(tmp_path):
         "2019-06-11",
     )
     assert (sar.height_px, sar.width_px) == (96, 96)
+    with rasterio.open(tmp_path / sar.path) as dataset:
+        assert Affine(*map(float, sar["transform"].split())) == dataset.transform
     assert sar.n_bytes == (tmp_path / sar.path).stat().st_size
     tile = found.images[found.images.modality == "eo"].iloc[0]
     assert (tile.height_px, tile.bands, tile["dtype"], tile.crs, tile.split) == (32, 1, "uint8", "", "train")
+    assert tile["transform"] == ""
 
 
 def test_every_fault_is_a_row(tmp_path):
@@ -94,11 +111,103 @@ def test_summary_and_pairable(tmp_path):
     assert pairable.to_dict() == {("sar", "eo"): 2, ("sar", "rgb"): 2, ("rgb", "ir"): 3, ("sar", "ir"): 2}
 
 
-def test_progress_counts_every_file(tmp_path):
-    add_location(tmp_path)
+def test_pairs_are_the_combinations_of_a_location(tmp_path):
+    place = add_location(tmp_path, name="1.0_2.0", flights=3)  # 1 SAR, 3 RGB, 3 IR
+    sar_in(place / "other_GEC.tif")
+    add_location(tmp_path, city="Manhattan", name="1.0_2.0", flights=1)  # the same name, another place
+    (place / "flight_20190601_ir.tif").write_bytes(b"")  # not usable: makes no pair
+    (location_in(tmp_path, name="1.0_3.0")).mkdir()
+    sar_in(location_in(tmp_path, name="1.0_3.0") / "lone.tif")
+    add_tiles(tmp_path, n=3)
+    add_tiles(tmp_path, n=2, split="validation")
+    (tmp_path / "Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_1.png").unlink()
+    pairable = scan(tmp_path).pairable()
+    assert list(pairable.columns) == ["source", "target", "family", "locations", "pairs"]
+    assert [tuple(row) for row in pairable.itertuples(index=False)] == [
+        ("sar", "eo", "eo_sar", 4, 4),
+        ("sar", "rgb", "stack", 2, 2 * 3 + 1),
+        ("rgb", "ir", "stack", 2, 3 * 2 + 1),
+        ("sar", "ir", "stack", 2, 2 * 2 + 1),
+    ]
+
+
+def test_data_without_pairs_has_none(tmp_path):
+    sar_in(location_in(tmp_path) / "lone.tif")
+    assert scan(tmp_path).pairable().pairs.tolist() == [0, 0, 0, 0]
+    (location_in(tmp_path) / "lone.tif").write_bytes(b"")
+    found = scan(tmp_path)
+    assert found.pairable().pairs.tolist() == [0, 0, 0, 0]
+    assert found.summary().empty
+
+
+def test_progress_counts_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("pbvs.data.scan._CHUNK", 2)
+    add_location(tmp_path, flights=2)
     told: list[tuple[int, int]] = []
     scan(tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_another_layout_is_scanned_the_same_way(tmp_path):
+    write_tiff(tmp_path / "flat" / "7.sar.tif", np.zeros((4, 5), np.uint8))
+    write_tiff(tmp_path / "flat" / "7.rgb.tif", np.zeros((4, 5), np.uint8))
+
+    def flat_entries(folder):
+        for name in folder.names:
+            place, modality, _ = name.split(".")
+            yield Entry("stack", "Utah", place, modality, "x", False, "", folder.file(name), "train")
+
+    found = scan(tmp_path, layouts=[flat_entries])
+    assert list(zip(found.images.modality, found.images.width_px, found.images.usable, strict=True)) == [
+        ("rgb", 5, False),
+        ("sar", 5, True),
+    ]
+    assert kinds(found) == {"7.rgb.tif": "bands", "flat": "missing_modality"}
+    with pytest.raises(DataError):
+        scan(tmp_path)
+
+
+# ---- the command
+
+
+def test_command_shows_the_pairs_and_writes_the_table(tmp_path, pbvs):
+    add_location(tmp_path / "in", flights=2)
+    told = pbvs("data", "scan", tmp_path / "in", "--out", tmp_path / "table.csv", "--no-cache")
+    assert told.code == 0
+    (row,) = [line for line in told.out.splitlines() if "│ sar " in line and "│ ir " in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["sar", "ir", "stack", "1", "2"]
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert list(table.columns) == list(IMAGE_COLUMNS)
+    assert len(table) == 5
+
+
+def test_command_gives_plain_json(tmp_path, pbvs):
+    place = add_location(tmp_path)
+    write_tiff(place / "float_ir.tif", np.full((8, 8), np.nan, np.float32), nodata=float("nan"))
+    told = pbvs("data", "scan", tmp_path, "--json")
+
+    def no_number(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    found = json.loads(told.out, parse_constant=no_number)
+    assert {name: len(rows) for name, rows in found.items()} == {
+        "images": 4,
+        "problems": 1,
+        "summary": 3,
+        "pairable": 4,
+    }
+    rgb = next(row for row in found["images"] if row["modality"] == "rgb")
+    assert (rgb["nodata"], rgb["height_px"], rgb["usable"], rgb["taken"]) == (None, 64, True, "2019-06-01")
+
+
+def test_command_without_cache_leaves_none(tmp_path, pbvs, cache):
+    add_location(tmp_path)
+    for path in tmp_path.rglob("*.tif*"):
+        os.utime(path, (1e9, 1e9))
+    pbvs("data", "scan", tmp_path, "--no-cache")
+    assert not cache.exists()
+    pbvs("data", "scan", tmp_path)
+    assert len([p for p in cache.rglob("*") if p.is_file()]) == 1
 
 
 def test_missing_root_is_misuse(tmp_path):

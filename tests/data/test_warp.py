@@ -1,99 +1,29 @@
+import struct
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
-from made_archives import BASE_CRS, affine, affine_around, colours, ground, infrared, sar_in, write_tiff
+from made_archives import BASE_CRS, affine, write_tiff
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from pbvs.data.warp import Grid, onto_grid, read_capture, zeros_within
+from pbvs.data.warp import Grid, mapped, mean_of_valid, open_tiff, resized_with_validity
 from pbvs.errors import ImageError
 from pbvs.pixels import resize
 
-
-def grid(size: int = 64, pixel_m: float = 1.0, corner: tuple[float, float] | None = None) -> Grid:
-    where = affine(pixel_m) if corner is None else affine(pixel_m, corner)
-    return Grid(CRS.from_string(BASE_CRS), where, size, size)
+CORNER = (400_000.0, 4_500_000.0)
 
 
-def everywhere(image: np.ndarray) -> np.ndarray:
-    return np.ones(image.shape[:2], bool)
+def grid(size: int = 64, pixel_m: float = 1.0, corner: tuple[float, float] = CORNER) -> Grid:
+    return Grid(CRS.from_string(BASE_CRS), affine(pixel_m, corner), size, size)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:32612", "EPSG:3395", "EPSG:4326"])
-def test_another_crs_lands_on_the_same_ground(tmp_path, crs):
-    stored, valid, own = read_capture(sar_in(tmp_path / "a.tif", crs, size=160))
-    warped, kept = onto_grid(stored, valid, own, grid())
-    assert kept.all()
-    wanted = ground((64, 64), BASE_CRS, affine())
-    assert np.abs(warped[:, :, 0] - wanted).max() < 2.0
-    # a shift by one pixel would show: the test can tell
-    assert np.abs(warped[:, 1:, 0] - wanted[:, :-1]).max() > 4.0
-
-
-def test_same_grid_is_copied_exactly():
-    image = np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16)
-    warped, kept = onto_grid(image, everywhere(image), grid(), grid())
-    assert warped is image
-    assert kept.all()
-
-
-def test_nodata_does_not_smear():
-    image = np.full((64, 64, 1), 200, np.uint8)
-    valid = np.zeros((64, 64), bool)
-    valid[:, :40] = True
-    image[~valid] = 255
-    shifted = grid(corner=(400_000.4, 4_500_000.3))
-    warped, kept = onto_grid(image, valid, grid(), shifted)
-    assert set(np.unique(warped)) == {0, 200}
-    assert (warped[:, :, 0] > 0).tolist() == kept.tolist()
-    assert kept[:, :39].all()
-    assert not kept[:, 40:].any()
-
-
-def test_uint16_keeps_its_top_value():
-    image = np.full((64, 64, 1), 65535, np.uint16)
-    warped, kept = onto_grid(image, everywhere(image), grid(), grid(corner=(400_000.5, 4_500_000.0)))
-    assert warped.dtype == np.uint16
-    assert (warped[kept] == 65535).all()
-
-
-def test_partial_cover():
-    image = np.full((64, 64, 1), 90, np.uint8)
-    warped, kept = onto_grid(image, everywhere(image), grid(), grid(corner=(400_032.0, 4_500_000.0)))
-    assert kept[:, :32].all()
-    assert not kept[:, 32:].any()
-    assert (warped[:, 32:] == 0).all()
-
-
-def test_shrinking_averages_in_both_ways():
-    fine = np.zeros((256, 256, 1), np.uint8)
-    fine[::2] = 200  # lines of one pixel: every other sampling would give bars of 0 and 200
-    own = grid(256, 0.25)
-    resized, _ = onto_grid(fine, everywhere(fine), own, grid())
-    assert (resized == 100).all()
-    noise = np.random.default_rng(1).integers(0, 256, (256, 256, 1), dtype=np.uint8)
-    other = Grid(CRS.from_string("EPSG:32612"), affine(0.25), 256, 256)  # the same coordinates, another datum
-    warped, kept = onto_grid(noise, everywhere(noise), other, grid())
-    assert kept.all()
-    assert np.abs(warped.astype(int) - resize(noise, (64, 64))).max() <= 1
-
-
-def test_rgb_and_ir_go_through_one_operation():
-    rgb = colours(ground((128, 128), BASE_CRS, affine(0.5)))
-    own = grid(128, 0.5)
-    small, _ = onto_grid(rgb, everywhere(rgb), own, grid())
-    assert np.array_equal(small, resize(rgb, (64, 64)))
-    ir, _ = onto_grid(infrared(rgb)[:, :, None], everywhere(rgb), own, grid())
-    assert np.abs(ir[:, :, 0].astype(int) - infrared(small)).max() <= 1
-
-
-def test_resizing_leaves_nodata_out():
-    image = np.full((64, 64, 1), 180, np.uint8)
-    image[:, 33:] = 0
-    valid = image[:, :, 0] > 0
-    small, kept = onto_grid(image, valid, grid(), grid(32, 2.0))
-    assert set(np.unique(small)) == {0, 180}
-    assert kept[:, :16].all()
-    assert not kept[:, 16:].any()  # column 16 is half valid: not over half
+def test_grid_of_a_file(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", np.ones((5, 7), np.uint8), where=affine(2.0))
+    assert Grid.of(path) == Grid(CRS.from_string(BASE_CRS), affine(2.0), 5, 7)
+    with pytest.raises(ImageError, match="no CRS"):
+        Grid.of(write_tiff(tmp_path / "b.tif", np.ones((5, 7), np.uint8), crs=None))
 
 
 def test_grid_at_size_keeps_the_ground():
@@ -105,45 +35,64 @@ def test_grid_at_size_keeps_the_ground():
     assert grid().at_size(None) == grid()
 
 
-def test_zeros_count_where_they_reach_out():
-    image = np.full((9, 9, 2), 7, np.uint8)
-    image[0:3, 0:3] = 0  # at a corner
-    image[5, 4:] = 0  # from the border inwards, no corner
-    image[7, 2] = 0  # inside
-    image[8, 0, 0] = 0  # one band only, at a corner
-    by_corner, by_border = zeros_within(image, corners_only=True), zeros_within(image, corners_only=False)
-    assert not by_corner[0:3, 0:3].any()
-    assert (~by_corner).sum() == 9
-    assert (~by_border).sum() == 9 + 5
-    assert by_border[7, 2]
+def test_parts_and_moves_of_a_turned_grid():
+    turned = Grid(CRS.from_string(BASE_CRS), Affine(2.0, 1.0, 100.0, 0.5, -3.0, 900.0), 40, 50)
+    moved = turned.moved(4, 10)
+    assert moved.transform == Affine(2.0, 1.0, 100.0 + 8 + 10, 0.5, -3.0, 900.0 + 2 - 30)
+    assert moved.size_px == (40, 50)
+    assert turned.part(10, 4, 3, 5) == Grid(turned.crs, moved.transform, 3, 5)
+    assert moved.offset_in(turned) == (10, 4)
+    assert turned.offset_in(moved) == (-10, -4)
 
 
-def test_declared_nodata_counts_as_the_file_says(tmp_path):
-    image = np.full((8, 8), 50, np.uint8)
-    image[3, 3] = 9
-    _, valid, _ = read_capture(write_tiff(tmp_path / "a.tif", image, nodata=9))
-    assert (~valid).sum() == 1
-    assert not valid[3, 3]
+def test_pixels_are_the_same_only_when_all_of_them_are():
+    assert grid().offset_in(grid()) == (0, 0)
+    assert grid(corner=(400_007.0, 4_499_998.0)).offset_in(grid()) == (2, 7)
+    assert grid(corner=(400_000.01, 4_500_000.0)).offset_in(grid()) is None
+    assert grid(pixel_m=1.0001).offset_in(grid()) is None  # 0.006 px at the far end
+    other = Grid(CRS.from_string("EPSG:32612"), grid().transform, 64, 64)
+    assert other.offset_in(grid()) is None
 
 
-def test_no_crs_and_torn_files_are_image_errors(tmp_path):
-    flat = np.ones((64, 64), np.uint8)
-    with pytest.raises(ImageError, match="no CRS"):
-        read_capture(write_tiff(tmp_path / "a.tif", flat, crs=None))
-    torn = write_tiff(tmp_path / "b.tif", flat)
-    torn.write_bytes(torn.read_bytes()[:-2000])
-    with pytest.raises(ImageError) as caught:
-        read_capture(torn)
-    assert caught.value.where == str(torn)
+def test_mapped_is_the_affine_of_each_point():
+    points = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (2.0, 3.0)])
+    found = mapped(Affine(2.0, 1.0, 100.0, 0.5, -3.0, 900.0), points)
+    assert found.tolist() == [[100, 900], [102, 900.5], [101, 897], [107, 892]]
 
 
-def test_a_place_across_the_world_is_invalid_or_an_error():
-    image = np.full((16, 16, 1), 60, np.uint8)
-    there = affine_around("EPSG:3395", 16)
-    there = Affine(there.a, 0, there.c + 1e7, 0, there.e, there.f)
-    far = Grid(CRS.from_string("EPSG:3395"), there, 16, 16)
-    try:
-        _, kept = onto_grid(image, everywhere(image), far, grid())
-    except ImageError:
-        return
-    assert not kept.any()
+def test_means_of_valid_pixels():
+    weights = np.array([[1.0, 0.75, 0.5, 0.5000001, 0.0]])
+    values = np.array([[200.0, 150.0, 100.0, 100.0, 0.0]])[:, :, None]
+    means, valid = mean_of_valid(values.astype(np.float32), weights.astype(np.float32), np.dtype(np.uint8))
+    assert means[:, :, 0].tolist() == [[200, 200, 0, 0, 0]]
+    assert valid.tolist() == [[True, True, False, False, False]]
+    high, _ = mean_of_valid(np.full((1, 1, 1), 65536.4), np.ones((1, 1)), np.dtype(np.uint16))
+    assert high.dtype == np.uint16
+    assert high[0, 0, 0] == 65535
+
+
+def test_resizing_leaves_nodata_out():
+    image = np.full((64, 64, 1), 180, np.uint8)
+    image[:, 33:] = 0
+    valid = image[:, :, 0] > 0
+    small, kept = resized_with_validity(image, valid, (32, 32))
+    assert set(np.unique(small)) == {0, 180}
+    assert kept[:, :16].all()
+    assert not kept[:, 16:].any()  # column 16 is half valid: not over half
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole = np.ones((64, 64), bool)
+    assert np.array_equal(resized_with_validity(noise, whole, (20, 24))[0], resize(noise, (20, 24)))
+    assert resized_with_validity(noise, whole, (64, 64))[0] is noise
+
+
+def test_what_is_no_tiff_is_an_error_that_names_the_file(tmp_path):
+    jpeg, absurd = tmp_path / "a.tif", tmp_path / "b.tif"
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "a.jpg").rename(jpeg)
+    fields = ((256, 1_000_000), (257, 1_000_000), (258, 8), (273, 8), (277, 1), (278, 1_000_000), (279, 1))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields)
+    absurd.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4))
+    for path, reason in ((jpeg, "JPEG"), (absurd, "1000000 x 1000000"), (tmp_path / "c.tif", "No such file")):
+        with pytest.raises(ImageError, match=reason) as caught:
+            open_tiff(Path(path))
+        assert caught.value.where == str(path)
