@@ -6,6 +6,7 @@ A few templates are made and copied; the names, folders, CRSs, types and strips 
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from pbvs.pixels import encode_png
 _CITIES = ("Bingham", "Centerfield", "Manhattan", "UC_Davis")
 _SIDE_PX = 256
 _SAR_A_LOCATION = 4
+_WRITTEN = 1_700_000_000  # long ago, as archives are: a scan does not remember files that are seconds old
 _TILES = Path("Train_Data_and_Validation_EO_SAR")
 
 
@@ -45,6 +47,7 @@ def write_many(root: Path, n_files: int, tile_fraction: float = 0.5) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             made.add(path.parent)
         path.write_bytes(templates[template])
+        os.utime(path, (_WRITTEN, _WRITTEN))
 
 
 def _tile_places(n_tiles: int) -> Iterator[tuple[Path, str]]:

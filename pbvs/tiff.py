@@ -44,10 +44,9 @@ _RASTER_TYPE_KEY, _PIXEL_IS_POINT = 1025, 2
 
 _LISTS = (_STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES)
 _SEPARATE_PLANES = 2
-_CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"} | {
-    16: "Q",
-    17: "q",
-    18: "Q",
+_CODES = {
+    **{1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"},
+    **{16: "Q", 17: "q", 18: "Q"},
 }
 _RATIONALS = {5: 8, 10: 8}
 _KIND_BYTES = {kind: struct.calcsize("=" + code) for kind, code in _CODES.items()} | _RATIONALS
@@ -347,7 +346,9 @@ def _nodata(directory: Directory, dtype: str) -> tuple[float | None, str]:
     # GDAL moves values near the ends of float32, and keeps 64-bit integers apart.
     if abs(value) > 1e38 or dtype in ("int64", "uint64") or dtype.startswith("complex"):
         return None, f"a nodata value of {text!r}"
-    if dtype.startswith("float") or not dtype:
+    if dtype == "float32":
+        return float(np.float32(value)), ""
+    if dtype == "float64" or not dtype:
         return value, ""
     limits = np.iinfo(dtype)
     return (value if limits.min <= value <= limits.max else None), ""

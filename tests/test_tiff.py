@@ -54,6 +54,16 @@ def test_any_profile_reads_as_rasterio_reads_it(scratch, profile):
     assert header(path.read_bytes()) == told or math.isnan(told.nodata)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nodata", [0.1, -9999, 1e30, float("nan")])
+def test_float_nodata(tmp_path, dtype, nodata):
+    path = tmp_path / "a.tif"
+    told = header(written(path, dtype=dtype, nodata=nodata))
+    with without_place_warnings(), rasterio.open(path) as dataset:
+        assert repr(told.nodata) == repr(dataset.nodata)
+    assert told.needs_gdal == ""
+
+
 def test_directory_at_the_end_and_a_long_list_of_strips(tmp_path):
     path = tmp_path / "a.tif"
     written(path, height=6000, width=2, blockysize=1, nodata=7, **UTM)

@@ -98,7 +98,7 @@ class TiledTiff:
         self._next_row += height
         for top in range(0, height, TILE_PX):
             tiles = _row_of_tiles(stored[top : top + TILE_PX])
-            tiles[:, :, 1:] -= tiles[:, :, :-1].copy()  # horizontal differencing, modulo 256
+            tiles[:, :, 1:] -= tiles[:, :, :-1]  # horizontal differencing, modulo 256
             self._places += [self._write_deflated(tile.tobytes()) for tile in tiles]
 
     def finish(self) -> None:

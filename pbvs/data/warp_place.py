@@ -40,9 +40,7 @@ from pbvs.pixels import Stored
 
 AVERAGE_FROM = 1.5  # source pixels a grid pixel
 STRIP_PX = 256  # columns of the grid that are reprojected at once: blocks are best made of whole strips
-_MARGIN_PX = (
-    16  # around what a block needs by its outline: for the kernel, and for another choice of datum shift
-)
+_MARGIN_PX = 16  # around a block's outline: for the kernel, and should GDAL choose another datum shift there
 _N_POINTS = 9  # along each side of a block, to find its place in the source
 
 

@@ -95,8 +95,9 @@ def average_again(network: nn.Module, before: Sequence[Tensor], after: Sequence[
         assert norm.running_mean is not None and norm.running_var is not None
         assert norm.momentum is not None and norm.num_batches_tracked is not None
         kept = 1.0 - norm.momentum
-        norm.running_mean.mul_(kept).add_(after[mean] - kept * before[mean])
-        norm.running_var.mul_(kept).add_(after[var] - kept * before[var])
+        # By `.data`: the graph of a pass keeps the averages without using them, and must not mind this.
+        norm.running_mean.data.mul_(kept).add_(after[mean] - kept * before[mean])
+        norm.running_var.data.mul_(kept).add_(after[var] - kept * before[var])
         norm.num_batches_tracked.add_(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Batches:
             dataset,
             batch_sampler=positions,
             num_workers=data_workers,
+            worker_init_fn=_ignore_signals if data_workers else None,
             pin_memory=device.type == "cuda",
         )
 
@@ -76,6 +78,15 @@ class Batches:
             if item is None:
                 return
             yield model_batch(item, self.device)
+
+
+def _ignore_signals(worker: int) -> None:
+    """What asks a run to stop often reaches its workers too; the run still needs them to stop in order.
+
+    They end when they are told to, or when the process that began them is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def model_batch(item: Mapping[str, Any], device: torch.device) -> Batch:

@@ -80,7 +80,8 @@ class Pix2PixHD:
         for network in self.networks.values():
             first_weights(network, draw)
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(network.parameters(), lr=0.0, betas=betas)
+            # Fused: one pass over weights, gradients and moments, equal to rounding.
+            name: torch.optim.Adam(network.parameters(), lr=0.0, betas=betas, fused=True)
             for name, network in self.networks.items()
         }
         self.loss = GeneratorLoss(losses, judges)
@@ -123,18 +124,20 @@ class Pix2PixHD:
         return Phase("D", self._discriminator_terms, keeps_graph=True), generator
 
     def _discriminator_terms(self, batch: Batch) -> dict[str, Tensor]:
-        made = self._make(batch)
-        judge = self.networks["D"]
-        before = running_averages(judge)
-        judged_made = judge(stacked(batch.source, made))
-        after = running_averages(judge)
-        judged_real = judge(stacked(batch.source, batch.target))
-        average_again(judge, before, after)  # the published code's second pass of the made image
+        made, judge = self._make(batch), self.networks["D"]
+        both = stacked(batch.source, made)
+        if self.pool.size:  # then D may see another image than G's loss is about, in a pass of its own
+            lowered = judge(self.pool.shared_query(both.detach(), self._fabric))
+            judged_real = judge(stacked(batch.source, batch.target))
+            judged_made = judge(both)
+        else:
+            before = running_averages(judge)
+            lowered = judged_made = judge(both)
+            after = running_averages(judge)
+            judged_real = judge(stacked(batch.source, batch.target))
+            average_again(judge, before, after)  # as by the published code's second pass
         self._passes = _Passes(made, judged_made, judged_real)
-        if self.pool.size:
-            earlier = self.pool.shared_query(stacked(batch.source, made.detach()), self._fabric)
-            judged_made = judge(earlier)
-        return discriminator_terms(made=judged_made, real=judged_real)
+        return discriminator_terms(made=lowered, real=judged_real)
 
     def _generator_terms(self, batch: Batch) -> dict[str, Tensor]:
         if "D" not in self.networks:

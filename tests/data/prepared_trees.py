@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import rasterio
+
 from pbvs.data import ranks
 from pbvs.data.layouts import FAMILIES, MODALITIES
 from pbvs.data.prepare import PreparedSummary, prepare
@@ -35,6 +38,21 @@ def whole_tree(out: Path) -> dict[str, bytes]:
 def problem_kinds(done: PreparedSummary) -> dict[str, str]:
     """Kind of the problem by the name of its file."""
     return {Path(problem.path).name: problem.kind for problem in done.problems}
+
+
+def corrupted(path: Path) -> Path:
+    """A TIFF whose header is right, with pixels that cannot be decoded: a scan takes it for sound."""
+    with rasterio.open(path) as dataset:
+        profile, bands = dataset.profile | {"compress": "deflate"}, dataset.read()
+    noise = np.random.default_rng(0).integers(1, 256, bands.shape).astype(bands.dtype)
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(noise)
+    with rasterio.open(path) as dataset:
+        block = int(dataset.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    with path.open("r+b") as stream:
+        stream.seek(block)
+        stream.write(bytes(200))
+    return path
 
 
 class Rank:

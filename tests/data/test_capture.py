@@ -67,9 +67,9 @@ def test_partial_cover(tmp_path):
     assert not valid[:, 43:].any()
     assert set(np.unique(values[:, :43])) == {90}
     assert (values[:, 43:] == 0).all()
-    third = write_tiff(tmp_path / "b.tif", np.full((3, 1), 90, np.uint8), where=affine(1.0))
-    fraction = made(third, Grid(CRS.from_string(BASE_CRS), affine(1.0), 3, 3))[0].valid_fraction
-    assert fraction == 0.333333  # rounded down
+    two_of_three = write_tiff(tmp_path / "b.tif", np.full((3, 2), 90, np.uint8))
+    fraction = made(two_of_three, Grid(CRS.from_string(BASE_CRS), affine(), 3, 3))[0].valid_fraction
+    assert fraction == 0.666666  # rounded down
 
 
 def test_a_shift_moves_the_content_right_and_down(tmp_path):
@@ -81,6 +81,16 @@ def test_a_shift_moves_the_content_right_and_down(tmp_path):
     assert not valid[:5].any()
     assert not valid[:, :3].any()
     assert (values[:5] == 0).all()
+
+
+def test_what_is_not_valid_is_0(tmp_path):
+    image = noise(64, 64, 3)
+    image[20:40] = 9
+    told, values, valid = made(write_tiff(tmp_path / "a.tif", image, nodata=9), grid())
+    assert not valid[20:40].any()
+    assert (values[~valid] == 0).all()
+    assert np.array_equal(values[valid], image[valid])
+    assert told.valid_fraction == np.floor(1e6 * valid.mean()) / 1e6
 
 
 @pytest.mark.parametrize("crs", [BASE_CRS, "EPSG:32612", "EPSG:4326"])

@@ -1,4 +1,5 @@
 import pickle
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 import torch
 from made_archives import add_flight, add_location, add_tiles, affine, location_in, write_tiff
 from made_captures import Captures, capture
+from scipy.stats import chisquare
 from torch.utils.data import DataLoader
 
 from pbvs.data import dataset as dataset_module
@@ -69,6 +71,13 @@ def test_a_crop_at_scale_one_is_a_slice_and_the_same_in_both(tmp_path):
         assert sample["mask"].shape == (1, 16, 16)
     assert len(corners) > 30
     assert sample["name"] == "Bingham/40.64610_-112.18230/x>x"
+
+
+def test_crops_come_from_everywhere_alike(tmp_path):
+    dataset = rgb_to_ir(coordinate_pair(tmp_path), crop_px=45, flips=False)
+    corners = Counter(tuple((dataset[n]["source"][:2, 0, 0] - 1).tolist()) for n in range(800))
+    assert set(corners) == {(top, left) for top in range(4) for left in range(20)}
+    assert chisquare(list(corners.values())).pvalue > 1e-4
 
 
 def test_flips_and_turns_are_the_same_in_both(tmp_path):

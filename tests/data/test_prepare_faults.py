@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_archives import add_location, add_tiles, location_in, sar_in, write_tiff
-from prepared_trees import Rank, prepared, problem_kinds, whole_tree
+from prepared_trees import Rank, corrupted, prepared, problem_kinds, whole_tree
 
 from pbvs.data import prepare as module
 from pbvs.data.index import PreparedData
@@ -54,28 +55,31 @@ def crs_and_transform(path: Path):
 
 def test_an_unreadable_file_costs_that_file_only(archives, tmp_path):
     out, place = tmp_path / "out", location_in(archives)
+    corrupted(sar_in(place / "corrupt_GEC.tif"))
     torn = sar_in(place / "torn_GEC.tif")
     torn.write_bytes(torn.read_bytes()[:-4000])
     (place / "empty_rgb.tif").write_bytes(b"")
     tile = archives / "Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_0.png"
-    tile.write_bytes(tile.read_bytes()[:-40])
+    whole = tile.read_bytes()
+    tile.write_bytes(whole[:200] + bytes(600) + whole[800:])
     done = prepared(archives, out)
     assert problem_kinds(done) == {
+        "corrupt_GEC.tif": "unreadable",
         "torn_GEC.tif": "unreadable",
         "empty_rgb.tif": "empty",
         "Gotcha_0.png": "unreadable",
     }
     assert done.n_images == 8
-    assert set(pd.read_csv(out / "problems.csv").kind) == {"unreadable", "empty"}
-    assert not (out / PLACE / "sar/torn_GEC.tif").exists()
+    assert Counter(pd.read_csv(out / "problems.csv").kind) == {"unreadable": 3, "empty": 1}
+    assert not (out / PLACE / "sar/corrupt_GEC.tif").exists()
 
 
 def test_a_file_that_becomes_unreadable_takes_its_result_along(archives, tmp_path):
-    out, torn = tmp_path / "out", location_in(archives) / "20190611_UMBRA_GEC.tif"
+    out, bad = tmp_path / "out", location_in(archives) / "20190611_UMBRA_GEC.tif"
     prepared(archives, out)
-    torn.write_bytes(torn.read_bytes()[:-4000])
+    corrupted(bad)
     done = prepared(archives, out)
-    assert (problem_kinds(done), done.n_deleted) == ({torn.name: "unreadable"}, 1)
+    assert (problem_kinds(done), done.n_deleted) == ({bad.name: "unreadable"}, 1)
     assert not (out / PLACE / "sar/20190611_UMBRA_GEC.tif").exists()
 
 

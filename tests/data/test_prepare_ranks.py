@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from made_archives import add_location, add_tiles, affine, location_in, sar_in, write_tiff
-from prepared_trees import Rank, prepared, problem_kinds, ranked, whole_tree
+from prepared_trees import Rank, corrupted, prepared, problem_kinds, ranked, whole_tree
 
 from pbvs.data.plan import PrepareRules
 from pbvs.data.prepare import PreparedSummary
@@ -24,8 +24,7 @@ def archives(tmp_path):
         for name, east_m in (("east.tif", 16.0), ("west_ir.tif", -16.0)):  # valid in part, each
             where = affine(1.0, (400_000.0 + east_m, 4_500_000.0))
             write_tiff(place / name, np.full((64, 64), 90, np.uint8), where=where)
-    torn = sar_in(location_in(root, name="40.64610_-112.18230") / "torn_GEC.tif")
-    torn.write_bytes(torn.read_bytes()[:-4000])
+    corrupted(sar_in(location_in(root, name="40.64610_-112.18230") / "torn_GEC.tif"))
     add_tiles(root, n=4)
     return root
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from made_archives import BASE_CRS, add_tiles, affine, location_in, write_tiff
-from prepared_trees import prepared, whole_tree
+from prepared_trees import corrupted, prepared, whole_tree
 
 from pbvs.data import registration
 from pbvs.data.index import PreparedData
@@ -183,8 +183,7 @@ def test_a_reference_that_cannot_be_read_leaves_it_to_the_next(archives, tmp_pat
     told(Shift(4.0, 2.0, 0.9, True))
     place = location_in(archives)
     add_optical(place, "flight_20180601")
-    torn = place / "flight_20180601_rgb.tif"
-    torn.write_bytes(torn.read_bytes()[:-9000])
+    corrupted(place / "flight_20180601_rgb.tif")
     prepared(archives, tmp_path / "out", rules=REGISTER)
     assert rows(tmp_path / "out")["off_GEC"]["reference"] == f"{PLACE}/rgb/flight_20190601.tif"
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from made_archives import add_flight, location_in, write_tiff
-from prepared_trees import prepared, whole_tree
+from prepared_trees import corrupted, prepared, whole_tree
 
 from pbvs.data import histograms
 from pbvs.data.index import PreparedData
@@ -125,9 +125,8 @@ def test_the_numbers_are_remembered_until_the_files_change(archives, tmp_path, m
 
 
 def test_an_unreadable_file_does_not_count(archives, tmp_path):
-    torn = location_in(archives, "Manhattan") / "torn_GEC.tif"
-    write_tiff(torn, np.full((64, 64), 50_000, np.uint16))
-    torn.write_bytes(torn.read_bytes()[:-4000])
+    corrupt = location_in(archives, "Manhattan") / "corrupt_GEC.tif"
+    corrupted(write_tiff(corrupt, np.full((64, 64), 50_000, np.uint16)))
     done = prepared(archives, tmp_path / "out", rules=PERCENTILE)
     assert done.stretches == {"stack/sar": (1000 + 8 * 40, 1000 + 8 * 4055)}
     assert [problem.kind for problem in done.problems] == ["unreadable"]

@@ -18,7 +18,7 @@ from pbvs.training.batches import Batches, Positions
 
 # How many SAR and RGB captures each location has: one with one, one with sixty.
 COUNTS = {"a": (1, 1), "b": (1, 60), "c": (60, 1), "d": (5, 7), "e": (3, 2), "f": (12, 9)}
-EPOCHS = 6000
+EPOCHS = 3000
 SURELY_NOT_CHANCE = 1e-4  # p of a test at a fixed seed
 
 
@@ -148,7 +148,7 @@ class Names(Dataset):
 def seen_by(rank: int, processes: int, start: int, n_images: int, batch: int, parts: int = 1) -> list[tuple]:
     """(position, name) of all images that one of several processes sees, as the training loop reads them."""
     starts = range(start, n_images // batch * batch, batch)
-    positions = Positions(starts, batch // processes // parts, parts, rank, processes)
+    positions = Positions(starts, batch, parts=parts, rank=rank, processes=processes)
     found = []
     for given_batch in Batches(Names(draws(MANY)), positions, torch.device("cpu"), 0):
         where, names = given_batch.names
@@ -226,7 +226,7 @@ def test_adding_data_moves_no_location(keys, more, fraction, seed):
 def test_the_share_held_out_is_that_asked_for():
     keys = [("Bingham", str(n)) for n in range(4000)]
     for fraction in (0.05, 0.2):
-        n_apart = len(split_of(keys, fraction, 0)[1])
+        n_apart = len(held_out(keys, fraction))
         assert abs(n_apart - 4000 * fraction) < 4 * (4000 * fraction * (1 - fraction)) ** 0.5
 
 

@@ -104,7 +104,7 @@ def _conv(state, name, x, **options):
 
 
 def _norm(state, name, x):
-    """The norm behind convolution `name`: batch norm in training, or instance norm written out."""
+    """The norm behind convolution `name`: batch norm in training, or instance norm."""
     body, at = name.rsplit(".", 1)
     norm = f"{body}.{int(at) + 1}"
     if f"{norm}.weight" not in state:

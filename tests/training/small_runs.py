@@ -48,15 +48,16 @@ class Pairs(torch.utils.data.Dataset):
 
 
 class SignalAt(Pairs):
-    """Sends a signal to the process that trains while pair `n` is being read."""
+    """Sends a signal to the process that trains while pair `n` is being read, or to its group: workers too."""
 
-    def __init__(self, n, signal_number):
+    def __init__(self, n, signal_number, group=False):
         self.n, self.signal_number = n, signal_number
         self.process = os.getpid()
+        self.send = os.killpg if group else os.kill
 
     def __getitem__(self, n):
         if n == self.n:
-            os.kill(self.process, self.signal_number)
+            self.send(self.process, self.signal_number)
         return super().__getitem__(n)
 
 
@@ -81,12 +82,12 @@ class Looking:
 
 @dataclass
 class Options:
-    """What differs between runs; `signal_at` is (pair, signal)."""
+    """What differs between runs; `signal_at` has the arguments of `SignalAt`."""
 
     training: dict = field(default_factory=dict)
     generator: dict = field(default_factory=dict)
     losses: dict = field(default_factory=dict)
-    signal_at: tuple[int, int] | None = None
+    signal_at: tuple[int, int] | tuple[int, int, bool] | None = None
     validates: bool = False
     data_workers: int = 0
     devices: int = 1
@@ -150,12 +151,19 @@ def networks(folder: Path, name=checkpoint.LAST):
 
 
 def child(folder: Path, environment: dict[str, str] | None = None, **options) -> subprocess.Popen:
-    """Begins to train in a process of its own."""
+    """Begins to train in a process of its own, the first of a group."""
     root = Path(pbvs.__file__).parents[1]
     given = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, __file__, str(folder), json.dumps(asdict(Options(**options)))]
     env = os.environ | given | (environment or {})
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
 
 
 def main() -> None:

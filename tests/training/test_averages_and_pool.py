@@ -131,18 +131,20 @@ def test_the_discriminator_sees_pooled_images_and_the_real_ones_as_they_are():
     model = small_model()
     model.pool = ImagePool(1, 0)
     model.setup(one_cpu())
-    generator, discriminator = model.phases()
+    discriminator, generator = model.phases()
     seen = []
     model.networks["D"].module.register_forward_pre_hook(lambda net, given: seen.append(given[0].clone()))
     told = []
     for n in range(6):
-        generator.terms(batch_of(n))
         seen.clear()
         discriminator.terms(batch_of(n))
+        generator.terms(batch_of(n))
         told.append(seen[:])
     sources = [batch_of(n).source for n in range(6)]
-    assert all(torch.equal(real[:, :1], sources[n]) for n, (_, real) in enumerate(told))
-    pooled = [n for n, (made, _) in enumerate(told) if not torch.equal(made[:, :1], sources[n])]
+    for n, (_, real, made) in enumerate(told):
+        assert torch.equal(real, torch.cat([sources[n], batch_of(n).target], 1))
+        assert torch.equal(made[:, :1], sources[n])
+    pooled = [n for n, (earlier, *_) in enumerate(told) if not torch.equal(earlier[:, :1], sources[n])]
     assert pooled
     for n in pooled:  # source and made image of an earlier step, together
         assert any(torch.equal(told[n][0][:, :1], sources[m]) for m in range(n))

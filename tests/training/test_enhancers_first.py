@@ -33,13 +33,13 @@ def published_order(steps_alone, steps_all, clip=None):
     for step in range(steps_alone + steps_all):
         if step == steps_alone:
             adam_g = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.999))
-        phase_g, phase_d = model.phases()
-        loss_g = sum(phase_g.terms(batch_of(step)).values())
+        phase_d, phase_g = model.phases()  # they share one graph
         loss_d = sum(phase_d.terms(batch_of(step)).values())
+        loss_g = sum(phase_g.terms(batch_of(step)).values())
         generator.zero_grad()
-        loss_g.backward()
         discriminator.zero_grad()
-        loss_d.backward()
+        loss_d.backward(inputs=list(discriminator.parameters()), retain_graph=True)
+        loss_g.backward(inputs=list(generator.parameters()))
         adam_g.step()
         adam_d.step()
     return weights(model)

@@ -96,8 +96,10 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path
     before = (folder / checkpoint.STATE).read_bytes()
     resumed = trainer(folder)
     next(iter(resumed.job.model.networks["G"].parameters())).data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="not finite: l2, gan, feature_matching, d_made") as error:
+    with pytest.raises(TrainingError, match="not finite: ") as error:
         resumed.run()
+    told = str(error.value).splitlines()[0].removeprefix("not finite: ")
+    assert set(told.split(", ")) == {"l2", "gan", "feature_matching", "d_made"}
     assert "pair 6, pair 7" in str(error.value)
     assert (folder / checkpoint.STATE).read_bytes() == before
     assert train(folder).images_seen == 24
