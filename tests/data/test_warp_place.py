@@ -81,6 +81,8 @@ def test_reprojection_is_exact_where_a_row_is_no_straight_line():
     error = np.abs(warped[:, :, 0] - wanted)
     assert error.max() < 5  # of noise, where a tenth of a pixel is 25 levels
     assert error.mean() < 1.0
+    parts, _ = in_blocks(placed(own, wide), image, everywhere(image), wide.size_px, 40, 130)
+    assert np.array_equal(parts, warped)
 
 
 def test_the_same_pixels_are_copied():

@@ -61,6 +61,8 @@ def test_the_average_is_validated_kept_and_used(tmp_path):
         assert torch.equal(value, raw[f"G_ema.{name}"])
         assert torch.equal(value, validator.seen[-1][name])
     assert any((value != raw[f"G.{name}"]).any() for name, value in used.items())
+    first = small_model().networks["G"].state_dict()
+    assert all((value != first[name]).any() for name, value in used.items() if name.endswith("weight"))
     of_d = checkpoint.load_weights(tmp_path / "run" / checkpoint.LAST, "D")[1]
     assert all(torch.equal(value, raw[f"D.{name}"]) for name, value in of_d.items())
 

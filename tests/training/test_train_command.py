@@ -1,0 +1,77 @@
+"""`pbvs train`: what it tells, when it begins anew, and what translation takes from its checkpoint."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pbvs import pixels
+from pbvs.models.pix2pixhd import Generator, GeneratorConfig
+from pbvs.modules.pix2pixhd import translated
+from pbvs.training import checkpoint
+
+SET = "nodes.pix2pixhd.training"
+
+
+@pytest.fixture
+def command(challenge, pbvs):
+    """Trains sar2eo on prepared tiles; further words are added to the command."""
+    prepared = challenge.root / "prepared"
+    told = pbvs("data", "prepare", challenge.data, prepared, "--task", "sar2eo", "--tasks", challenge.tasks)
+    assert told.code == 0, told.err
+
+    def run(*more):
+        return pbvs(
+            *("train", "sar2eo", "--data", prepared, "--tasks", challenge.tasks),
+            *("--runs", challenge.root / "runs", "--weights", "standin", "--device", "cpu"),
+            *("--data-workers", 0, "--set", f"{SET}.ema=0.9", *more),
+        )
+
+    return run
+
+
+def test_a_finished_run_says_so_and_another_precision_is_another_run(challenge, command):
+    assert "10 images in" in command().out
+    again = command().out
+    assert "finished before, at 10 images (to go on: more epochs in training.stages, and --resume)" in again
+    longer = ("--set", f"{SET}.stages=[{{epochs=4,learning_rate=1e-3}}]", "--resume", "--json")
+    told = json.loads(command(*longer).out)
+    assert (told["images"], told["ended_early"]) == (20, False)
+    node = challenge.root / "runs" / "sar2eo" / "pix2pixhd"
+    record = json.loads((node / "run.json").read_text())
+    assert record["made_of"]["precision"] == "32-true"
+    other = command("--precision", "bf16-mixed", *longer[:2])
+    assert "20 images in" in other.out
+    assert json.loads((node / "run.json").read_text())["made_of"]["precision"] == "bf16-mixed"
+    aside = node.with_name("pix2pixhd.previous-1")
+    assert json.loads((aside / "run.json").read_text())["made_of"]["precision"] == "32-true"
+    assert checkpoint.read_header(aside / checkpoint.LAST)["images_seen"] == 20
+
+
+def test_translation_uses_the_average(challenge, command, pbvs):
+    assert command().code == 0
+    best = challenge.root / "runs" / "sar2eo" / "pix2pixhd" / checkpoint.BEST
+    header, average = checkpoint.load_weights(best, "G")
+    network = Generator(GeneratorConfig(**header["params"]["generator"]), 1, 1)
+    network.load_state_dict(average)
+    told = pbvs(
+        *("translate", "sar2eo", "--inputs", challenge.test / "sar2eo", "--out", challenge.root / "made"),
+        *("--tasks", challenge.tasks, "--runs", challenge.root / "runs", "--device", "cpu"),
+    )
+    assert told.code == 0, told.err
+    for source in pixels.list_images(challenge.test / "sar2eo"):
+        levels = pixels.levels_from_stored(pixels.read_image(source))
+        with torch.inference_mode():
+            expected = pixels.stored_from_levels(translated(network.eval(), levels, (64, 64)))
+        np.testing.assert_array_equal(pixels.read_image(challenge.root / "made" / source.name), expected)
+    from safetensors.torch import load_file
+
+    raw = load_file(best)
+    assert any((raw[f"G.{name}"] != value).any() for name, value in average.items())
+
+
+def test_float16_on_a_cpu_is_misuse(command):
+    told = command("--precision", "16-mixed")
+    assert told.code == 2
+    assert "float16 is for CUDA devices" in told.err
