@@ -2,11 +2,11 @@
 
     python benchmarks/alignment.py FOLDER [--data ROOT] [--made N] [--record FILE]
 
-FOLDER is for scratch, and new. ROOT holds archives in the challenge's layout: of each location the shift at which
-the gradients of SAR and colour agree best (`pbvs.data.register`), before and after registration; of each place
-seen several times whether all captures lie on one grid. `--made N` makes N locations on level ground and N with
-their true heights, puts each SAR up to 8 pixels off, and tells how much of that registration takes out. Pairs that do not
-belong together tell how often chance is trusted.
+FOLDER is for scratch, and new. ROOT holds archives in the challenge's layout: of each location the shift at
+which the gradients of SAR and colour agree best (`pbvs.data.register`), before and after registration; of each
+place seen several times whether all captures lie on one grid. `--made N` makes N locations on level ground and
+N with their true heights, puts each SAR up to 8 pixels off, and tells how much of that registration takes out.
+Pairs that do not belong together tell how often chance is trusted.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def residual_table(plain: PreparedData, registered: PreparedData) -> str:
     columns = ["location", "SAR", "east px", "south px", "peak", "trusted", "px left after registration"]
     means = [np.mean([getattr(shift, name) for shift in before]) for name in ("dx_px", "dy_px")]
     summary = (
-        f"Within {WITHIN_PX:.0f} px: {within(before)}; after registration {within(after)}. Mean {means[0]:.2f} px east,"
-        f" {means[1]:.2f} px south.\n"
+        f"Within {WITHIN_PX:.0f} px: {within(before)}; after registration {within(after)}."
+        f" Mean {means[0]:.2f} px east, {means[1]:.2f} px south.\n"
     )
     return table("Shift at which SAR and colour agree best", columns, rows) + "\n" + summary
 

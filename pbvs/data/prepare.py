@@ -295,7 +295,9 @@ def _finished(
         )
     problems = _problems(done, settled, found, least)
     n_deleted = delete_vanished(call.out, done.known, settled)
-    save_records(call.out, {item.key: record for item, record in settled})
+    records = {item.key: record for item, record in settled}
+    if work.n_made or records != done.known:
+        save_records(call.out, records)
     write_tables(call.out, settled, done.overlaps, problems)
     numbers = {sensor: list(stretch) for sensor, stretch in sorted(done.stretches.items())}
     counts = {"images": n_images, "problems": len(problems), **_registrations(settled)}

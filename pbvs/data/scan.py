@@ -171,7 +171,7 @@ def look(
         )
     found = find_images(root, layouts)
     if not found.entries:
-        raise _nothing_found(root)
+        raise _nothing_found(root, found)
     problems = [Problem(path, "unreadable", what) for path, what in found.unreadable]
     if found.n_litter:
         problems.append(
@@ -187,7 +187,14 @@ def look(
     return seen, problems
 
 
-def _nothing_found(root: Path) -> DataError:
+def _nothing_found(root: Path, found: Found) -> DataError:
+    if found.unreadable:
+        place, why = found.unreadable[0]
+        return DataError(
+            f"no image can be looked at here: {why}",
+            where=root / place,
+            next_step="make the folder readable for you",
+        )
     names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return DataError(
@@ -233,10 +240,13 @@ def _look_at_all(
     chunks = [found.entries[at : at + _CHUNK] for at in range(0, len(found.entries), _CHUNK)]
     looks: list[_Look] = []
     with without_place_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
-        for chunk in pool.map(look_at, chunks):
-            looks += chunk
-            if progress:
-                progress(len(looks), len(found.entries))
+        try:
+            for chunk in pool.map(look_at, chunks):
+                looks += chunk
+                if progress:
+                    progress(len(looks), len(found.entries))
+        finally:  # when interrupted, without waiting for all that is left
+            pool.shutdown(wait=False, cancel_futures=True)
     return looks
 
 

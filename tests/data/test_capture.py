@@ -154,8 +154,11 @@ def test_zero_is_nodata_where_it_comes_from_outside(tmp_path):
     assert not undeclared[:7, :9].any()
     assert (~declared).sum() == 63 + 10
     assert not declared[30, 50:].any()
-    two = np.concatenate([image, noise(60, 60, 1, seed=2)], axis=2)
-    assert valid_of(write_tiff(tmp_path / "c.tif", two)).all()  # a pixel is zero when all its bands are
+    other = noise(60, 60, seed=2)
+    other[:2, :3] = 0
+    both = valid_of(write_tiff(tmp_path / "c.tif", np.concatenate([image, other], axis=2)))
+    assert (~both).sum() == 6  # a pixel is zero when all its bands are
+    assert not both[:2, :3].any()
 
 
 def test_what_the_file_says_counts(tmp_path):

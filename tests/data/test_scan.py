@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import rasterio
 from made_archives import add_flight, add_location, add_tiles, colours, location_in, sar_in, write_tiff
 from rasterio.transform import Affine
 
+from pbvs.data.headers import Header
 from pbvs.data.layouts import Entry
 from pbvs.data.scan import IMAGE_COLUMNS, PROBLEM_COLUMNS, scan
 from pbvs.errors import DataError, UsageError
@@ -146,6 +148,26 @@ def test_progress_counts_every_file(tmp_path, monkeypatch):
     told: list[tuple[int, int]] = []
     scan(tmp_path, progress=lambda done, total: told.append((done, total)))
     assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_an_interrupted_scan_does_not_go_on_with_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("pbvs.data.scan._CHUNK", 1)
+    monkeypatch.setattr("pbvs.data.scan._N_THREADS", 1)
+    add_tiles(tmp_path, n=30)
+    looked: list[str] = []
+
+    def slow(path, accompanied):
+        looked.append(path)
+        time.sleep(0.01)
+        return Header(4, 4, 1, "uint8")
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pbvs.data.scan.HeaderReader.read", lambda self, *args: slow(*args))
+    with pytest.raises(KeyboardInterrupt):
+        scan(tmp_path, progress=interrupt, cache=False)
+    assert len(looked) < 20
 
 
 def test_another_layout_is_scanned_the_same_way(tmp_path):

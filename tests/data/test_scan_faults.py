@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from pbvs.data import headers
 from pbvs.data.scan import Scan, scan
+from pbvs.errors import DataError
 from pbvs.pixels import encode_png
 
 GRAY = np.full((16, 16), 90, np.uint8)
@@ -188,6 +189,15 @@ def test_a_folder_that_may_not_be_listed_is_a_row(place, monkeypatch):
             "the folder cannot be listed: Permission denied",
         ]
     ]
+
+
+def test_a_root_that_may_not_be_listed_is_told(place, monkeypatch):
+    def refusing(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match="Permission denied"):
+        scanned(place)
 
 
 def test_a_folder_named_as_an_image_is_a_folder(place):
