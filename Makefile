@@ -16,7 +16,7 @@ TASK  ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-data bench-train score submission train-task clean-demo
+.PHONY: help install demo test check format bench bench-data score submission train-task clean-demo
 .DELETE_ON_ERROR:
 
 help: ## What can be made
@@ -72,6 +72,3 @@ bench: install ## The whole chain on real images, beside trivial answers: REAL=f
 
 bench-data: install ## The data layer beside plain loops: SCRATCH=new folder with 10 GB free
 	$(BIN)/python benchmarks/data_layer.py $(SCRATCH) --record benchmarks/data_layer/record.md
-
-bench-train: install ## A training step beside the published order of work
-	$(BIN)/python benchmarks/train_step.py

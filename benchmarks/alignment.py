@@ -3,10 +3,10 @@
     python benchmarks/alignment.py FOLDER [--data ROOT] [--made N] [--record FILE]
 
 FOLDER is for scratch, and new. ROOT holds archives in the challenge's layout: of each location the shift at
-which the gradients of SAR and colour agree best (`pbvs.data.register`), before and after registration; of each
-place seen several times whether all captures lie on one grid. `--made N` makes N locations on level ground and
-N with their true heights, puts each SAR up to 8 pixels off, and tells how much of that registration takes out.
-Pairs that do not belong together tell how often chance is trusted.
+which the gradients of SAR and colour agree best (`pbvs.data.register`), before and after registration; of
+each place seen several times whether all captures lie on one grid. `--made N` makes N locations on level
+ground and N with their true heights, puts each SAR up to 8 pixels off, and tells how much registration
+takes out of that. Pairs that do not belong together tell how often chance is trusted.
 """
 
 from __future__ import annotations
@@ -176,15 +176,7 @@ def parts(asked: argparse.Namespace) -> Iterator[str]:
         yield years_table(plain)
         wrong.append(wrong_row(asked.data.name, plain))
     if asked.made:
-        columns = [
-            "made scenes",
-            "SAR",
-            "moved",
-            "of these within 1/3 px",
-            "median px",
-            "95 % px",
-            "mean px east",
-        ]
+        columns = ["made scenes", "SAR", "moved", "of these within 1/3 px", "median px", "95 % px", "east px"]
         both = [made_row(asked.folder, asked.made, relief) for relief in (0.0, 1.0)]
         title = f"What registration leaves of a shift of up to {PUT_IN_PX:.0f} px (chips of {CHIP_PX} px)"
         yield table(title, columns, [row for row, _ in both])

@@ -98,6 +98,9 @@ def test_fields_by_hand():
     turned = header(put_together(PLAIN | {34264: (12, [float(n) for n in range(16)])}))
     assert turned.transform == (0.0, 1.0, 3.0, 4.0, 5.0, 7.0)
     assert (area.coding, area.needs_gdal) == ((1, 1, 1), "")
+    old = PLAIN | {258: (3, [8] * 3), 259: (3, [5] * 3), 277: (3, [3]), 284: (3, [2])}  # one number a band
+    old |= {273: (4, [0] * 3), 279: (4, [0] * 3)}
+    assert header(put_together(old)).coding == (5, 1, 2)
 
 
 @pytest.mark.parametrize(
