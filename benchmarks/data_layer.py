@@ -25,7 +25,7 @@ from big_mosaic import measure as measure_mosaic
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import Resampling, reproject
 
-from pbvs.data.layouts import FAMILIES, MODALITIES, find_images
+from pbvs.data.layouts import MODALITIES, find_images
 from pbvs.data.prepare import prepare
 from pbvs.data.scan import scan
 from pbvs.data.synth import make_archives
@@ -90,7 +90,12 @@ def warp_one(path: Path, grid: Grid, out: Path) -> None:
     with rasterio.open(path) as source:
         profile = {
             **{"driver": "GTiff", "height": grid.height_px, "width": grid.width_px, "count": source.count},
-            **{"dtype": source.dtypes[0], "crs": grid.crs, "transform": grid.transform, "compress": "deflate"},
+            **{
+                "dtype": source.dtypes[0],
+                "crs": grid.crs,
+                "transform": grid.transform,
+                "compress": "deflate",
+            },
         }
         with rasterio.open(out, "w", **profile) as written:
             for band in range(1, source.count + 1):
@@ -139,7 +144,8 @@ def hardware() -> str:
         ),
         platform.processor(),
     )
-    return f"{os.cpu_count()} x {model}, no GPU used; rasterio {rasterio.__version__}, Python {platform.python_version()}"
+    versions = f"rasterio {rasterio.__version__}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} x {model}, no GPU used; {versions}"
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class Pairs(torch.utils.data.Dataset):
 
 
 class SignalAt(Pairs):
-    """Sends a signal to the process that trains while pair `n` is being read, or to its group: workers too."""
+    """Sends a signal to the process that trains while pair `n` is read, or to its group: workers too."""
 
     def __init__(self, n, signal_number, group=False):
         self.n, self.signal_number = n, signal_number

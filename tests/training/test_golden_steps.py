@@ -140,7 +140,7 @@ def of_rounding(network):
 
     A norm takes the bias of the convolution before it away again. So the bias has no gradient but rounding,
     which Adam turns into whole steps: the published code itself differs by as much with another number of
-    threads. A batch norm's running mean contains that bias. Taken here, both steps must agree in these too.
+    threads. A batch norm's running mean contains that bias.
     """
     names = set()
     for name, layers in network.named_modules():
@@ -159,7 +159,7 @@ def worst(steps, networks, wanted):
         rounding = of_rounding(network)
         for key, value in network.state_dict().items():
             if wanted(key):
-                whole_steps = key in rounding and not steps.here
+                whole_steps = key in rounding
                 limit = 2 * steps.config["steps"] * steps.config["lr"] if whole_steps else 1e-5
                 away = (value - steps.after[name][key]).abs().max().item()
                 found.append((away / limit, name, key))
