@@ -245,8 +245,7 @@ def test_ranks_of_a_dead_call_notice_the_new_one(tmp_path):
     for thread in threads:
         thread.start()
     threads[1].join()
-    told = together(tmp_path, 2, lambda ranks: (time.sleep(1.4), ranks.gather("a", ranks.rank))[1])
-    threads[0].join()
+    told = together(tmp_path, 2, lambda ranks: (threads[0].join(), ranks.gather("a", ranks.rank))[1])
     assert alone == ["rank 0 of 2 gave no sign of life for 1 s"]
     assert told == [[0, 1], []]
 
