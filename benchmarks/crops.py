@@ -96,8 +96,8 @@ def turn_by_turn(sides: tuple[Dataset, ...], n_workers: int) -> list[float]:
     return [statistics.median(rates) for rates in zip(*found[1:], strict=True)]
 
 
-def measure(folder: Path, prepared: Path | None = None) -> dict[str, str]:
-    """What is measured, to what came out, for pairs of one band with three and with one."""
+def measure(folder: Path, prepared: Path | None = None) -> dict[str, tuple[float, float]]:
+    """Samples a second of whole PNGs and of prepared data, for pairs of one band with three and with one."""
     folder.mkdir(parents=True, exist_ok=True)
     data = PreparedData.open(prepared or made_data(folder))
     told = {}
@@ -106,7 +106,7 @@ def measure(folder: Path, prepared: Path | None = None) -> dict[str, str]:
         for n_workers in (0, 2):
             fast, slow = turn_by_turn((ours, plain), n_workers)
             what = f"crops of {CROP_PX} of {names[0]} and {names[1]} at {SIDE_PX}, {n_workers} workers"
-            told[what] = f"whole PNG {slow:.0f}/s, prepared {fast:.0f}/s: {fast / slow:.1f} x"
+            told[what] = slow, fast
     return told
 
 
@@ -117,8 +117,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    for what, found in measure(asked.folder, asked.data).items():
-        print(f"{what}: {found}")
+    for what, (slow, fast) in measure(asked.folder, asked.data).items():
+        print(f"{what}: whole PNG {slow:.0f}/s, prepared {fast:.0f}/s: {fast / slow:.1f} x")
 
 
 if __name__ == "__main__":

@@ -126,13 +126,16 @@ def prepare_rows(folder: Path, root: Path) -> Iterator[Row]:
 
 
 def crop_rows(folder: Path) -> Iterator[Row]:
-    for name, told in crops.measure(folder / "crops").items():
-        yield str(name), "", str(told), ""
+    for what, (plain, ours) in crops.measure(folder / "crops").items():
+        yield what, f"whole PNG {plain:.0f}/s", f"{ours:.0f}/s", f"{ours / plain:.1f} x"
 
 
-def mosaic_rows(folder: Path, side_px: int) -> Iterator[Row]:
+def mosaic_lines(folder: Path, side_px: int) -> Iterator[str]:
+    yield "| mosaic | seconds | peak MiB | of these by imports |"
+    yield "| --- | --- | --- | --- |"
     for told in measure_mosaic(folder / "mosaic", side_px):
-        yield str(told), "", "", ""
+        cells = told["what"], f"{told['seconds']:.1f}", told["peak_mib"], told["imports_mib"]
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def hardware() -> str:
@@ -166,7 +169,6 @@ def main() -> None:
         *scan_rows(asked.folder, asked.files),
         *prepare_rows(asked.folder, asked.data),
         *crop_rows(asked.folder),
-        *mosaic_rows(asked.folder, asked.mosaic_px),
     ]
     lines = [
         f"{datetime.date.today()}; {hardware()}",
@@ -175,6 +177,8 @@ def main() -> None:
         "| --- | --- | --- | --- |",
     ]
     lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", "Peak memory of one capture, in a process of its own:", ""]
+    lines += mosaic_lines(asked.folder, asked.mosaic_px)
     print("\n".join(lines))
     if asked.record:
         asked.record.write_text("# The data layer beside plain loops\n\n" + "\n".join(lines) + "\n")

@@ -12,6 +12,7 @@ from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from pbvs.errors import UsageError
+from pbvs.training.memory import keep_freed_memory
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # The first process validates alone, and the others wait for it.
@@ -21,7 +22,7 @@ _LONGEST_WAIT = timedelta(hours=2)
 def make_fabric(
     accelerator: str, devices: int | None = 1, nodes: int = 1, precision: str = "32-true"
 ) -> Fabric:
-    """A launched Fabric.
+    """A launched Fabric; on the CPU, the process keeps freed memory from now on (see `pbvs.training.memory`).
 
     Args:
         accelerator: `auto`, `cpu`, `cuda` or `mps`.
@@ -51,6 +52,8 @@ def make_fabric(
             next_step="use --precision bf16-mixed, or 32-true",
         )
     fabric.launch()
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     return fabric
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import rasterio
 from made_archives import add_flight, add_location, add_tiles, colours, location_in, sar_in, write_tiff
 from rasterio.transform import Affine
 
-from pbvs.data.headers import Header
+from pbvs.data.headers import Header, HeaderReader
 from pbvs.data.layouts import Entry
 from pbvs.data.scan import IMAGE_COLUMNS, PROBLEM_COLUMNS, scan
 from pbvs.errors import DataError, UsageError
@@ -162,12 +163,31 @@ def test_an_interrupted_scan_does_not_go_on_with_the_rest(tmp_path, monkeypatch)
         return Header(4, 4, 1, "uint8")
 
     def interrupt(done, total):
-        raise KeyboardInterrupt
+        if done > 1:  # the first, slow, is looked at before there are threads
+            raise KeyboardInterrupt
 
     monkeypatch.setattr("pbvs.data.scan.HeaderReader.read", lambda self, *args: slow(*args))
     with pytest.raises(KeyboardInterrupt):
         scan(tmp_path, progress=interrupt, cache=False)
     assert len(looked) < 20
+
+
+def test_threads_look_once_files_are_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("pbvs.data.scan._CHUNK", 1)
+    add_tiles(tmp_path, n=10)
+    alone = scan(tmp_path, cache=False)
+    by: list[bool] = []
+    read = HeaderReader.read
+
+    def waiting(self, path, accompanied):
+        by.append(threading.current_thread() is threading.main_thread())
+        time.sleep(0.01)
+        return read(self, path, accompanied)
+
+    monkeypatch.setattr(HeaderReader, "read", waiting)
+    found = scan(tmp_path, cache=False)
+    pd.testing.assert_frame_equal(found.images, alone.images)
+    assert by == [True] + [False] * 19
 
 
 def test_another_layout_is_scanned_the_same_way(tmp_path):
