@@ -112,8 +112,9 @@ def _layer_distance(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
 
 
 def _summed(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
-    # float32 also under autocast: the epsilon does not fit a float16.
-    difference = unit_vectors(a.float()) - unit_vectors(b.float())
+    if a.dtype.itemsize < 4:  # under autocast: the epsilon does not fit a float16
+        a, b = a.float(), b.float()
+    difference = unit_vectors(a) - unit_vectors(b)
     return (difference.square() * head).sum(dim=(1, 2, 3))
 
 

@@ -31,7 +31,8 @@ class _Passes:
     """One batch after the networks, for both phases.
 
     Attributes:
-        made: `N,C,H,W` float32 with its graph into the generator; the target where the mask is false.
+        made: `N,C,H,W` in the target's type, with its graph into the generator; the target itself where the
+            mask is false.
         judged_made: D's features of it, with their graph into D's weights and into `made`.
         judged_real: D's features of the target, with their graph into D's weights.
     """
@@ -148,7 +149,7 @@ class Pix2PixHD:
         return self._image_terms(passes.made, batch) | adversarial
 
     def _make(self, batch: Batch) -> Tensor:
-        made = self.networks["G"](batch.source).float()
+        made = self.networks["G"](batch.source).to(batch.target.dtype)  # half under autocast
         # Where nothing is known of the target, the made image is made equal to it: no term sees a
         # difference there and no gradient comes from there.
         return torch.where(batch.mask, made, batch.target)

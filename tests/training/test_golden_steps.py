@@ -1,12 +1,12 @@
 """The production step against the published one: losses and weights, of any configuration."""
 
 import copy
-import importlib
 import itertools
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import golden_files
+import plain_official as official
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -19,9 +19,6 @@ from pbvs.models.pix2pixhd import stacked
 from pbvs.training.gan import Pix2PixHD
 from pbvs.training.model import Batch, plain
 from pbvs.training.step import train_step
-
-sys.path.append(str(Path(__file__).parents[1] / "models"))
-golden_files, official = (importlib.import_module(name) for name in ("golden_files", "plain_official"))
 
 G = {"netG": "global", "input_nc": 1, "output_nc": 1, "ngf": 4, "n_downsample_global": 2,
      "n_blocks_global": 1}  # fmt: skip
