@@ -1,4 +1,7 @@
-"""`pbvs weights`: the judges' weights, listed, fetched, checked, carried over, or stood in for."""
+"""`pbvs weights`: the judges' weights, listed, fetched, checked, carried over, or stood in for.
+
+And trained weights, written as the published code has them.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ import typer
 
 from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag
+from pbvs.errors import UsageError
 
 if TYPE_CHECKING:
+    from pbvs.models.pix2pixhd import Discriminator, Generator
     from pbvs.score.weights import FileRow
 
-app = typer.Typer(help="The weights of FID, LPIPS and VGG.", no_args_is_help=True)
+app = typer.Typer(
+    help="The weights of FID, LPIPS and VGG; trained ones for other programs.", no_args_is_help=True
+)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Which; default: all.")]
 
@@ -85,6 +92,28 @@ def standin(
     for path in written:
         console.result(str(path))
     console.result(weights.NOT_COMPARABLE)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Trained weights: a .safetensors file of a run.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for latest_net_G.pth and latest_net_D.pth.")],
+    overwrite: OverwriteFlag = False,
+) -> None:
+    """Writes trained weights as the published pix2pixHD saves them (the average, where one was kept)."""
+    from pbvs.models.official import official_path, to_official, write_official
+    from pbvs.modules.pix2pixhd import trained_discriminator, trained_generator
+    from pbvs.training.checkpoint import load_weights
+
+    header, made = load_weights(checkpoint, "G")
+    networks: dict[str, Generator | Discriminator] = {"G": trained_generator(header, made)}
+    if judged := load_weights(checkpoint, "D")[1]:
+        networks["D"] = trained_discriminator(header, judged)
+    there = [path for name in networks if (path := official_path(out, name)).exists()]
+    if there and not overwrite:
+        raise UsageError("the file is there already", where=there[0], next_step="add --overwrite")
+    for path, network in zip(write_official(out, networks), networks.values(), strict=True):
+        console.result(f"{path}: {to_official(network)[0]}")
 
 
 def _show(rows: list[FileRow], json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from pbvs.errors import CheckpointError
 from pbvs.files import written_whole
@@ -74,7 +74,9 @@ def load_official(path: Path, config: Mapping[str, Any] | None = None) -> Genera
         raise CheckpointError(error.what, where=path, next_step=error.next_step) from error
 
 
-def write_official(folder: Path, networks: Mapping[str, nn.Module], epoch: str = "latest") -> list[Path]:
+def write_official(
+    folder: Path, networks: Mapping[str, Generator | Discriminator], epoch: str = "latest"
+) -> list[Path]:
     """Writes `<epoch>_net_<name>.pth` for each network (`G`, `D`), as the published code saves them.
 
     Each is a plain state dict, whole or not there; the same weights give the same bytes.
@@ -84,13 +86,17 @@ def write_official(folder: Path, networks: Mapping[str, nn.Module], epoch: str =
     """
     paths: list[Path] = []
     for name, network in networks.items():
-        assert isinstance(network, Generator | Discriminator)
-        path = folder / f"{epoch}_net_{name}.pth"
+        path = official_path(folder, name, epoch)
         with written_whole(path) as beside, beside.open("wb") as stream:
             # Given a stream, torch puts no file name into the archive.
             torch.save(to_official(network)[1], stream)
         paths.append(path)
     return paths
+
+
+def official_path(folder: Path, name: str, epoch: str = "latest") -> Path:
+    """Where the published code saves the network `G` or `D`."""
+    return folder / f"{epoch}_net_{name}.pth"
 
 
 def read_official(path: Path) -> dict[str, Tensor]:

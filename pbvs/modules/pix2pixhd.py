@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from pbvs import pixels
 from pbvs.losses.total import LossWeights
 from pbvs.models.adapt import BandRule
-from pbvs.models.pix2pixhd import DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.models.pix2pixhd import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from pbvs.modules.node import NodeKind, Operator, Params, Surroundings
 from pbvs.training.schedule import TrainingConfig
 
@@ -26,13 +28,23 @@ SizePx = Annotated[
 
 
 class FirstWeights(Params):
-    """Where a network's first weights come from: the node of another task, trained before."""
+    """Where a network's first weights come from: the node of another task, or files of the published code."""
 
-    task: str
-    node: str | None = Field(default=None, description="none: the node of the same name")
+    task: str | None = Field(default=None, description="trained before, by `pbvs train`")
+    node: str | None = Field(default=None, description="of that task; none: the node of the same name")
+    official: Path | None = Field(
+        default=None,
+        description="a `*_net_G.pth`; the `*_net_D.pth` beside it is taken too, where there is one",
+    )
     bands: BandRule = Field(
         default="mean", description="how old bands become new ones, see pbvs.models.adapt"
     )
+
+    @model_validator(mode="after")
+    def _one(self) -> FirstWeights:
+        if (self.task is None) == (self.official is None) or (self.official is not None and self.node):
+            raise ValueError("give either task (and node), or official")
+        return self
 
 
 class Pix2PixHDParams(Params):
@@ -60,13 +72,25 @@ class Pix2PixHDParams(Params):
         return self
 
 
+def trained_generator(header: dict[str, Any], state: Mapping[str, Tensor]) -> Generator:
+    """The generator of a checkpoint, by the checkpoint's own settings, on the CPU."""
+    network = Generator(GeneratorConfig(**header["params"]["generator"]), *header["bands"])
+    network.load_state_dict(dict(state), strict=True)
+    return network
+
+
+def trained_discriminator(header: dict[str, Any], state: Mapping[str, Tensor]) -> Discriminator:
+    """The discriminator of a checkpoint, as `trained_generator`."""
+    config = DiscriminatorConfig(**header["params"]["discriminator"])
+    network = Discriminator(config, sum(header["bands"]))
+    network.load_state_dict(dict(state), strict=True)
+    return network
+
+
 def _prepare(params: Pix2PixHDParams, around: Surroundings) -> Operator:
     """The operator follows the checkpoint's own settings, not the task file's of today."""
     header, state = around.trained("G")
-    bands_in, bands_out = header["bands"]
-    network = Generator(GeneratorConfig(**header["params"]["generator"]), bands_in, bands_out)
-    network.load_state_dict(dict(state), strict=True)
-    network.to(around.device).eval()
+    network = trained_generator(header, state).to(around.device).eval()
     size_px = (int(header["size_px"][0]), int(header["size_px"][1]))
     return lambda images: translated(network, images[0], size_px)
 

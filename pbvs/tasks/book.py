@@ -108,7 +108,8 @@ class TaskBook:
                 edges.append(WeightEdge(node.params.task, node.name, None))
             elif isinstance(node.params, Pix2PixHDParams) and node.params.first_weights:
                 first = node.params.first_weights
-                edges.append(WeightEdge(first.task, node.name, first.node or node.name))
+                if first.task is not None:
+                    edges.append(WeightEdge(first.task, node.name, first.node or node.name))
         return edges
 
     def _known(self, name: str, where: str | None) -> None:

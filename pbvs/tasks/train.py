@@ -22,11 +22,10 @@ from pbvs.data.plan import PrepareRules
 from pbvs.data.stretch import Uint16Rule
 from pbvs.errors import CheckpointError, UsageError, WeightsError
 from pbvs.files import fingerprint, sha256_of_file, write_json
-from pbvs.models.adapt import adapt_discriminator, adapt_generator
-from pbvs.models.pix2pixhd import Discriminator, Generator, count_weights
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.score.judge import Judge
 from pbvs.score.weights import JUDGE_FILES, WeightsKind, marked, status
+from pbvs.tasks.first_weights import lay_first_weights
 from pbvs.tasks.graph import TaskGraph
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import Node, TaskSpec
@@ -85,20 +84,19 @@ class NodeTraining:
     def first_weights_file(self) -> Path | None:
         """The weights file that training starts from; None for fresh weights."""
         first = self.params.first_weights
-        return self.runs.weights_file(first.task, first.node or self.node.name) if first else None
+        if first is None:
+            return None
+        if first.task is None:
+            return first.official
+        return self.runs.weights_file(first.task, first.node or self.node.name)
 
     def made_of(self) -> dict[str, str]:
         """Everything that decides the weights, by fingerprint."""
         first = self.first_weights_file()
         if first is not None and not first.is_file():
-            assert self.params.first_weights is not None
-            other = self.params.first_weights.task
-            raise CheckpointError(
-                f"{self.spec.task} starts from {other}, which is not trained yet",
-                where=first,
-                next_step=f"train {other} first, or `pbvs run {self.spec.task} ...`, which does so",
-            )
-        settings = {**self.spec.resolved(), "nodes": None, "output": None, "node": self.params.model_dump()}
+            raise self._no_first_weights(first)
+        node = self.params.model_dump(mode="json")
+        settings = {**self.spec.resolved(), "nodes": None, "output": None, "node": node}
         return {
             "task settings": fingerprint(settings),
             "training data": PreparedData.open(self.prepared).fingerprint,
@@ -107,6 +105,17 @@ class NodeTraining:
             "precision": self.precision,
             "code": code_version(*_CODE),
         }
+
+    def _no_first_weights(self, file: Path) -> CheckpointError:
+        assert self.params.first_weights is not None
+        other, task = self.params.first_weights.task, self.spec.task
+        if other is None:
+            return CheckpointError(f"{task} starts from a file that is not there", where=file)
+        return CheckpointError(
+            f"{task} starts from {other}, which is not trained yet",
+            where=file,
+            next_step=f"train {other} first, or `pbvs run {task} ...`, which does so",
+        )
 
     def outputs(self) -> list[Path]:
         """The files that a finished training leaves."""
@@ -237,7 +246,10 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         pool_size=params.training.pool_size,
         fix_global_epochs=params.training.fix_global_epochs,
     )
-    started_from = _load_first_weights(training, model, fabric)
+    record = training.folder / FIRST_WEIGHTS if fabric.is_global_zero else None
+    started_from = lay_first_weights(
+        model, params.first_weights, training.runs, training.node.name, training.bands, record
+    )
     header = {
         "task": training.spec.task,
         "node": training.node.name,
@@ -283,29 +295,6 @@ def _validator(training: NodeTraining, pairs: PairTable, fabric: Fabric) -> Vali
     dataset = PairDataset(pairs.heldout(), size_px=training.size_px, crop_px=None, flips=False, seed=0)
     judge = Judge(training.judges, device=fabric.device)
     return Validator(dataset, n_images, judge, training.folder / "samples")
-
-
-def _load_first_weights(training: NodeTraining, model: Pix2PixHD, fabric: Fabric) -> str:
-    """Lays another task's weights under a fresh model; says and records what became of each tensor."""
-    generator = model.networks["G"]
-    assert isinstance(generator, Generator)
-    first = training.params.first_weights
-    if first is None:
-        return f"from fresh weights ({count_weights(generator) / 1e6:.1f} M in the generator)"
-    node = first.node or training.node.name
-    header, state = training.runs.load(first.task, node, "G")
-    adapted = {"generator": adapt_generator(generator, state, first.bands)}
-    discriminator = model.networks.get("D")
-    if isinstance(discriminator, Discriminator):
-        _, judged = training.runs.load(first.task, node, "D")
-        if judged:
-            bands = header["bands"][0], training.bands[0]
-            adapted["discriminator"] = adapt_discriminator(discriminator, judged, *bands, first.bands)
-    if fabric.is_global_zero:
-        became = {name: adaptation.as_dict() for name, adaptation in adapted.items()}
-        write_json(training.folder / FIRST_WEIGHTS, {"from": first.task, "node": node, **became})
-    words = [f"{name} {adaptation.summary()}" for name, adaptation in adapted.items()]
-    return f"from {first.task}: {'; '.join(words)}"
 
 
 def working_size_px(spec: TaskSpec, node: Node) -> tuple[int, int]:

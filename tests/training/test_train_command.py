@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pbvs import pixels
+from pbvs.models.official import load_official
 from pbvs.models.pix2pixhd import Generator, GeneratorConfig
 from pbvs.modules.pix2pixhd import translated
 from pbvs.training import checkpoint
@@ -75,3 +76,39 @@ def test_float16_on_a_cpu_is_misuse(command):
     told = command("--precision", "16-mixed")
     assert told.code == 2
     assert "float16 is for CUDA devices" in told.err
+
+
+def test_written_in_the_published_form_and_trained_on_from_there(challenge, command, pbvs):
+    assert command().code == 0
+    node = challenge.root / "runs" / "sar2eo" / "pix2pixhd"
+    out = challenge.root / "published"
+    told = pbvs("weights", "export", node / checkpoint.BEST, "--out", out)
+    assert told.code == 0, told.err
+    assert "latest_net_G.pth: {'netG': 'global', 'input_nc': 1" in told.out
+    average = checkpoint.load_weights(node / checkpoint.BEST, "G")[1]
+    written = load_official(out / "latest_net_G.pth")
+    assert all(torch.equal(value, average[name]) for name, value in written.state_dict().items())
+    again = pbvs("weights", "export", node / checkpoint.BEST, "--out", out)
+    assert (again.code, "add --overwrite" in again.err) == (2, True)
+
+    start = f"nodes.pix2pixhd.first_weights.official={out / 'latest_net_G.pth'}"
+    told = command("--set", start, "--set", f"{SET}.stages=[{{epochs=1,learning_rate=1e-12}}]")
+    assert told.code == 0, told.err
+    assert "from latest_net_G.pth: generator" in told.out
+    became = json.loads((node / "first_weights.json").read_text())
+    n_tensors = [len(network.state_dict()) for network in (written, load_official(out / "latest_net_D.pth"))]
+    assert [len(became[name]["loaded"]) for name in ("generator", "discriminator")] == n_tensors
+    raw = checkpoint.load_weights(node / checkpoint.LAST, "G")[1]
+    assert all(torch.allclose(raw[name], value, atol=1e-6) for name, value in average.items())
+    (out / "latest_net_G.pth").write_bytes(b"torn")
+    told = command("--set", start)
+    assert (told.code, "Traceback" in told.err) == (1, False)
+    assert "latest_net_G.pth" in told.err
+    (out / "latest_net_G.pth").unlink()
+    assert "sar2eo starts from a file that is not there" in command("--set", start).err
+
+
+def test_first_weights_come_from_one_place(command):
+    told = command("--set", "nodes.pix2pixhd.first_weights={task='sar2rgb',official='net_G.pth'}")
+    assert told.code == 2
+    assert "give either task (and node), or official" in told.err
