@@ -101,6 +101,7 @@ def merged(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
     return {
         "seconds": statistics.median(s for run in runs for s in run["seconds"]),
+        "cpu_seconds": statistics.median(s for run in runs for s in run["cpu_seconds"]),
         "peak_bytes": max(run["peak_bytes"] for run in runs),
         "parts": parts,
         "first_terms": runs[0]["first_terms"],
@@ -118,8 +119,8 @@ def check_alike(found: dict[str, dict[str, Any]]) -> None:
 def table(size_px: int, ladder: list[Rung], found: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield f"## {size_px} x {size_px}"
     yield ""
-    yield "| step | seconds | images/s | ratio | peak memory, GB | " + " | ".join(PARTS) + " |"
-    yield "| --- " * (5 + len(PARTS)) + "|"
+    yield "| step | seconds | images/s | ratio | processor s | peak GB | " + " | ".join(PARTS) + " |"
+    yield "| --- " * (6 + len(PARTS)) + "|"
     for rung in ladder:
         told = found[rung.name]
         ratio = found[rung.against]["seconds"] / told["seconds"]
@@ -129,6 +130,7 @@ def table(size_px: int, ladder: list[Rung], found: dict[str, dict[str, Any]]) ->
             f"{told['seconds']:.3f}",
             f"{1 / told['seconds']:.3g}",
             f"{ratio:.2f} x{against}",
+            f"{told['cpu_seconds']:.2f}",
             f"{told['peak_bytes'] / 1e9:.1f}",
             *(f"{told['parts'][part]:.3f}" for part in PARTS),
         ]
