@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,6 +32,18 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class LpipsNet(StrEnum):
+    """Networks of LPIPS."""
+
+    vgg = "vgg"
+    alex = "alex"
+
+    @property
+    def net(self) -> Literal["vgg", "alex"]:
+        """Its name for the judge."""
+        return "vgg" if self is LpipsNet.vgg else "alex"
+
+
 class Precision(StrEnum):
     """Numbers the networks compute with while training."""
 
@@ -48,6 +60,7 @@ WeightsOption = Annotated[
 ]
 RulesOption = Annotated[Rules, typer.Option("--rules", help="2024: pixel term L2; 2026: L1.")]
 LayerOption = Annotated[int, typer.Option("--fid-layer", help="Inception layer that the score ranks by.")]
+LpipsOption = Annotated[LpipsNet, typer.Option("--lpips", help="Network of LPIPS; the challenge's is vgg.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable, to stdout.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")]
 TasksFolderOption = Annotated[

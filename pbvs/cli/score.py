@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from pbvs.cli.options import (
     Device,
     DeviceOption,
     LayerOption,
+    LpipsNet,
     Rules,
     RulesOption,
     Weights,
@@ -28,8 +30,22 @@ def score(
     ],
     target: Annotated[Path, typer.Argument(help="Targets, in the same way.")],
     task: Annotated[str | None, typer.Option("--task", help="The one task that both folders hold.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Other predictions for the same targets, to compare with."),
+    ] = None,
+    subset: Annotated[
+        int | None,
+        typer.Option("--subset", min=2, help="Also the mean score of random subsets of so many images."),
+    ] = None,
     rules: RulesOption = Rules.y2024,
     fid_layer: LayerOption = 64,
+    arctan_weight: Annotated[
+        float, typer.Option("--arctan-weight", help="Weight of FID inside the arctan.")
+    ] = 1.0,
+    lpips: Annotated[
+        LpipsNet, typer.Option("--lpips", help="Network of LPIPS; the challenge's is vgg.")
+    ] = LpipsNet.vgg,
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
     json: Annotated[Path | None, typer.Option("--json", help="Write the score there; - for stdout.")] = None,
@@ -41,19 +57,49 @@ def score(
     from pbvs.tasks.chain import write_score
     from pbvs.training.fabric import make_fabric
 
-    ranking = Ranking(rules.value, fid_layer)
-    judge = Judge(weights.value, device=make_fabric(device.value).device)
-    with console.progress("score") as advance:
-        if task is None:
-            report = score_folders(judge, pred, target, None, ranking, progress=advance)
-        else:
-            report = score_folder(judge, task, pred, target, ranking, progress=advance)
+    ranking = Ranking(rules.value, fid_layer, arctan_weight)
+    judge = Judge(weights.value, lpips.net, make_fabric(device.value).device)
+
+    def scored(predictions: Path, words: str) -> ScoreReport:
+        with console.progress(words) as advance:
+            if task is None:
+                return score_folders(judge, predictions, target, None, ranking, progress=advance)
+            return score_folder(judge, task, predictions, target, ranking, progress=advance)
+
+    report = scored(pred, "score")
+    told = report.to_json()
+    if subset is not None:
+        told["subsets"] = {name: asdict(found) for name, found in report.subsets(subset).items()}
+    if against is not None:
+        compared = report.against(scored(against, "against"))
+        told["against"] = {
+            name: asdict(found) | {"difference": found.difference} for name, found in compared.items()
+        }
     to_stdout = json is not None and str(json) == "-"
-    write_score(report, None if to_stdout else json, csv)
+    write_score(report, None if to_stdout else json, csv, told)
     if to_stdout:
-        console.result_json(report.to_json())
-    else:
-        show_score(report)
+        console.result_json(told)
+        return
+    show_score(report)
+    for name, found in told.get("subsets", {}).items():
+        console.result(
+            f"{name} at {found['images']} images: {found['score']:.4f} +- {found['score_sd']:.4f} "
+            f"(standard deviation over {found['subsets']} subsets)"
+        )
+    for name, found in told.get("against", {}).items():
+        console.result(f"{name} against {against}: {_verdict(found)}")
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """A comparison in a line."""
+    numbers = f"{found['score']:.4f} to {found['other']:.4f}"
+    if found["interval95"] is None:
+        return f"{numbers}; with so many images and features no certainty is taken"
+    word = "better" if found["difference"] < 0 else "worse" if found["difference"] > 0 else "the same"
+    low, high = found["interval95"]
+    return (
+        f"{numbers}, {word}, {found['certainty']:.0%} certain; difference 95 % from {low:+.4f} to {high:+.4f}"
+    )
 
 
 def show_score(report: ScoreReport) -> None:
@@ -67,9 +113,14 @@ def show_score(report: ScoreReport) -> None:
             (task, s["images"], s["fid"][str(layer)], s["lpips"], s["l1"], s["l2"], s["score"], low, high)
         )
     columns = ("task", "images", f"FID@{layer}", "LPIPS", "L1", "L2", "score", "95 % from", "to")
-    console.table(f"rules {told['rules']}, {kind} weights, lower is better", columns, rows)
+    made_by = f"rules {told['rules']} (P = {told['pixel_term'].upper()}), FID of {layer} dimensions"
+    weight = "" if told["arctan_weight"] == 1.0 else f" times {told['arctan_weight']:g} inside the arctan"
+    lpips = f"LPIPS {told['lpips']['net']} {told['lpips']['version']}"
+    console.table(f"{made_by}{weight}, {lpips}, {kind} weights, lower is better", columns, rows)
     missing = f" (1 each for {', '.join(told['missing'])})" if told["missing"] else ""
-    console.result(f"overall {told['overall']:.4f}{missing}")
+    low, high = told["overall_interval95"] or (None, None)
+    interval = "" if low is None else f", 95 % from {low:.4f} to {high:.4f}"
+    console.result(f"overall {told['overall']:.4f}{interval}{missing}")
     for task, s in told["tasks"].items():
         if small := s["fid_layers_short_of_images"]:
             layers = ", ".join(str(d) for d in small)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pbvs import pixels
 from pbvs.errors import ScoreError, UsageError, nearest
-from pbvs.score.frechet import frechet_distance
 from pbvs.score.inception import InceptionFeatures
 from pbvs.score.interval import score_interval
 from pbvs.score.lpips import JUDGE_OF_NET, Net, PerceptualDistance
@@ -26,6 +25,7 @@ from pbvs.score.pixel_errors import l1, l2
 from pbvs.score.precision import full_precision
 from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import FID_LAYERS, TASKS, Ranking
+from pbvs.score.sample import Sample
 from pbvs.score.weights import WeightsKind
 
 __all__ = [
@@ -167,28 +167,33 @@ class _Tally:
 
     def task_score(self, ranking: Ranking) -> TaskScore:
         _check_number(len(self.rows), None)
-        made = {layer: np.stack(rows) for layer, rows in self.made.items()}
-        real = {layer: np.stack(rows) for layer, rows in self.real.items()}
-        fid = {layer: frechet_distance(made[layer], real[layer]) for layer in FID_LAYERS}
-        terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
-        means = [float(mean) for mean in terms.mean(axis=0)]
-        scores = {layer: ranking.score(fid[layer], *means) for layer in FID_LAYERS}
-        layer = ranking.fid_layer
+        sample = self._sample().by_name()
+        lpips, l1_mean, l2_mean = sample.means()
+        fid = {layer: sample.fid(layer) for layer in FID_LAYERS}
+        scores = {layer: ranking.score(fid[layer], lpips, l1_mean, l2_mean) for layer in FID_LAYERS}
         height, width = self.sizes_px.most_common(1)[0][0]
         return TaskScore(
-            images=len(self.rows),
+            images=len(sample),
             size_px=(height, width),
             n_sizes=len(self.sizes_px),
             n_resampled=self.n_resampled,
             fid=fid,
-            lpips=means[0],
-            l1=means[1],
-            l2=means[2],
-            score=scores[layer],
+            lpips=lpips,
+            l1=l1_mean,
+            l2=l2_mean,
+            score=scores[ranking.fid_layer],
             score_by_layer=scores,
-            interval95=score_interval(made[layer], real[layer], terms, ranking),
+            interval95=score_interval(sample, ranking),
             per_image=tuple(sorted(self.rows, key=lambda row: row.name)),
+            sample=sample,
         )
+
+    def _sample(self) -> Sample:
+        made, real = (
+            {layer: np.stack(rows) for layer, rows in side.items()} for side in (self.made, self.real)
+        )
+        terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
+        return Sample(tuple(row.name for row in self.rows), made, real, terms)
 
 
 def score_folder(

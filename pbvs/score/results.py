@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from pbvs.errors import ScoreError
+from pbvs.score.interval import Comparison, SubsetScore, compare, overall_interval, subset_score
 from pbvs.score.rules import TASKS, Ranking, overall
+from pbvs.score.sample import Sample
 from pbvs.score.weights import WeightsKind, marked
 
 SCHEMA = 1
@@ -37,6 +41,7 @@ class TaskScore:
         score_by_layer: under each layer.
         interval95: 95 % interval of `score` over the choice of images; None where it costs too much.
         per_image: one row an image, by name.
+        sample: what the score was made of; not part of the JSON.
     """
 
     images: int
@@ -51,6 +56,7 @@ class TaskScore:
     score_by_layer: Mapping[int, float]
     interval95: tuple[float, float] | None
     per_image: tuple[ImageRow, ...]
+    sample: Sample = field(repr=False, compare=False)
 
     @property
     def short_layers(self) -> list[int]:
@@ -103,6 +109,12 @@ class ScoreReport:
         """The overall score."""
         return overall({task: score.score for task, score in self.tasks.items()})
 
+    @cached_property
+    def interval95(self) -> tuple[float, float] | None:
+        """95 % interval of `overall` over the choice of images; None where it costs too much."""
+        samples = {task: score.sample for task, score in self.tasks.items()}
+        return overall_interval(samples, self.ranking, self.overall)
+
     @property
     def marked(self) -> str | None:
         """Words that must stand by every number of this report; None with official weights."""
@@ -122,6 +134,24 @@ class ScoreReport:
             "tasks": {task: score.to_json() for task, score in self.tasks.items()},
             "missing": self.missing,
             "overall": self.overall,
+            "overall_interval95": None if self.interval95 is None else list(self.interval95),
+        }
+
+    def subsets(self, images: int) -> dict[str, SubsetScore]:
+        """Each task's score at so many images, see `subset_score`; UsageError where there are fewer."""
+        return {task: subset_score(score.sample, images, self.ranking) for task, score in self.tasks.items()}
+
+    def against(self, other: ScoreReport) -> dict[str, Comparison]:
+        """Each task that both scored, this report's predictions beside the other's on the same targets.
+
+        Raises:
+            ScoreError: different targets, or no task in common.
+        """
+        common = [task for task in self.tasks if task in other.tasks]
+        if not common:
+            raise ScoreError("the two have no task in common")
+        return {
+            task: compare(self.tasks[task].sample, other.tasks[task].sample, self.ranking) for task in common
         }
 
     def csv_rows(self) -> list[dict[str, str | float]]:

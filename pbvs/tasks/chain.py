@@ -373,10 +373,12 @@ def expected_images(book: TaskBook) -> dict[str, Expected]:
     return {spec.task: Expected(size_px=spec.size_px, bands=BANDS[spec.target]) for spec in specs}
 
 
-def write_score(report: ScoreReport, to_json: Path | None, to_csv: Path | None) -> None:
-    """Writes a score as JSON and, a row an image, as CSV; either may be left out."""
+def write_score(
+    report: ScoreReport, to_json: Path | None, to_csv: Path | None, told: dict[str, Any] | None = None
+) -> None:
+    """Writes a score as JSON (`told`, by default the report's own) and, a row an image, as CSV."""
     if to_json is not None:
-        write_json(to_json, report.to_json())
+        write_json(to_json, told or report.to_json())
     if to_csv is not None:
         rows = report.csv_rows()
         write_csv(to_csv, list(rows[0]), [list(row.values()) for row in rows])
