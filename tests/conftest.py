@@ -17,6 +17,15 @@ from made_archives import BASE_CRS, add_location, add_tiles, affine, colours, gr
 from pbvs.cli import main as cli
 from pbvs.pixels import write_png
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing is remembered from one run of the tests to the next, and the user's own cache is left alone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PBVS_CACHE", str(tmp_path_factory.mktemp("cache") / "pbvs"))
+        yield
+
+
 TASK_FILES = {
     "sar2eo": """
 extends = "{tasks}/sar2eo.toml"

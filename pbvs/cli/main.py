@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import pbvs
-from pbvs.cli import console, data, run, score, submit, tasks, train, translate, weights
+from pbvs.cli import console, data, match, run, score, submit, tasks, train, translate, weights
 from pbvs.errors import PbvsError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("translate")(translate.translate)
 app.command("score")(score.score)
+app.command("match")(match.match)
 app.add_typer(submit.app, name="submit")
 app.command("run")(run.run)
 app.add_typer(weights.app, name="weights")

@@ -50,6 +50,13 @@ def score(
     device: DeviceOption = Device.auto,
     json: Annotated[Path | None, typer.Option("--json", help="Write the score there; - for stdout.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a row an image there.")] = None,
+    columns: Annotated[
+        bool,
+        typer.Option("--columns", help="Also PSNR, SSIM, MAE, NCC, VIF and angular error, at some cost."),
+    ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Remember features of images for the next scoring.")
+    ] = True,
 ) -> None:
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
     from pbvs.score.judge import Judge, score_folder, score_folders
@@ -58,7 +65,10 @@ def score(
     from pbvs.training.fabric import make_fabric
 
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
-    judge = Judge(weights.value, lpips.net, make_fabric(device.value).device)
+    made_by = Judge.remembering if cache else Judge
+    judge = made_by(weights.value, lpips.net, make_fabric(device.value).device)
+
+    judge.takes_columns = columns
 
     def scored(predictions: Path, words: str) -> ScoreReport:
         with console.progress(words) as advance:
@@ -127,6 +137,9 @@ def show_score(report: ScoreReport) -> None:
             console.result(
                 f"{task}: {s['images']} images are too few for a settled FID of {layers} dimensions"
             )
+        if s.get("columns"):
+            shown = (f"{k} {v:.4f}" if v is not None else f"{k} -" for k, v in s["columns"].items())
+            console.result(f"{task}: {', '.join(shown)}")
         if s["n_resampled"]:
             console.result(f"{task}: {s['n_resampled']} predictions were resampled to their target's size")
     if told["marked"]:

@@ -1,12 +1,16 @@
 """Features of the FID: the four layers of pytorch-fid's InceptionV3, in one pass.
 
+pytorch-fid's own rule brings images to the network's size; torchmetrics' two are there to find out which one
+somebody else used (`image/fid.py` of torchmetrics 1.9, Apache-2.0, with `antialias` off and on; off it calls
+torch-fidelity's copy of TensorFlow 1's resizing).
+
 Network, blocks, resizing and averaging as mseitzer/pytorch-fid 0.3.0 (Apache-2.0): `inception.py`
 (`resize_input`, `normalize_input`) and `fid_score.py` (`get_activations`).
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +23,9 @@ from pbvs.score.rules import FID_LAYERS
 from pbvs.score.weights import WeightsKind, judge_state
 
 _SIDE_PX = 299
+
+ResizeRule = Literal["pytorch-fid", "torchmetrics", "torchmetrics-antialias"]
+RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
 
 
 class InceptionFeatures(nn.Module):
@@ -35,11 +42,12 @@ class InceptionFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.inference_mode()
-    def forward(self, unit: Tensor) -> dict[int, Tensor]:
+    def forward(self, unit: Tensor, resize: ResizeRule = "pytorch-fid") -> dict[int, Tensor]:
         """Features of each image at each layer.
 
         Args:
             unit: `N,1|3,H,W float32 in [0,1]`, on any device; one band is repeated to three.
+            resize: how images come to 299 x 299 and to the network's range.
 
         Returns:
             `{64: N,64, 192: N,192, 768: N,768, 2048: N,2048}`, float64, on the CPU.
@@ -50,16 +58,35 @@ class InceptionFeatures(nn.Module):
         _check(unit)
         device = next(self.parameters()).device
         with full_precision(device):
-            # Resized as pytorch-fid does it: bilinear without antialiasing, also when shrinking.
-            x = F.interpolate(
-                unit.to(device), size=(_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False
-            )
-            x = fastest_layout(2.0 * x.expand(-1, 3, -1, -1) - 1.0)
+            x = fastest_layout(_resized(unit.to(device), resize).expand(-1, 3, -1, -1))
             features = {}
             for layer, block in zip(FID_LAYERS, self.blocks, strict=True):
                 x = block(x)
                 features[layer] = F.adaptive_avg_pool2d(x, 1).flatten(1).double().cpu()
         return features
+
+
+def _resized(unit: Tensor, rule: ResizeRule) -> Tensor:
+    """`N,C,H,W` in [0,1] to `N,C,299,299` in about [-1,1]."""
+    size = (_SIDE_PX, _SIDE_PX)
+    if rule == "pytorch-fid":  # bilinear without antialiasing, also when shrinking
+        return 2.0 * F.interpolate(unit, size=size, mode="bilinear", align_corners=False) - 1.0
+    levels = 255.0 * unit
+    if rule == "torchmetrics-antialias":
+        x = F.interpolate(levels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    else:
+        x = _resized_as_tensorflow_1(_resized_as_tensorflow_1(levels, 2), 3)
+    return (x - 128.0) / 128.0
+
+
+def _resized_as_tensorflow_1(x: Tensor, dim: int) -> Tensor:
+    """Bilinear along `dim`, where pixel i lies at i * old / new, so that the first pixels coincide."""
+    old = x.shape[dim]
+    at = torch.arange(_SIDE_PX, device=x.device) * (old / _SIDE_PX)
+    first = at.floor().long()
+    weight = (at - first).to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim))
+    lower, upper = x.index_select(dim, first), x.index_select(dim, (first + 1).clamp(max=old - 1))
+    return lower + (upper - lower) * weight
 
 
 def _check(unit: Tensor) -> None:

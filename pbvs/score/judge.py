@@ -6,7 +6,6 @@ images only by their features (25 kB a pair). A pair of 1024 px takes 1 GB at it
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,11 @@ from numpy.typing import NDArray
 
 from pbvs import pixels
 from pbvs.errors import ScoreError, UsageError, nearest
+from pbvs.score.columns import further_columns, mean_columns
 from pbvs.score.inception import InceptionFeatures
 from pbvs.score.interval import score_interval
 from pbvs.score.lpips import JUDGE_OF_NET, Net, PerceptualDistance
+from pbvs.score.memory import FileMemory, Memory, NoMemory, Rows, Stored8
 from pbvs.score.pairing import ImagePair, pair_by_stem
 from pbvs.score.pixel_errors import l1, l2
 from pbvs.score.precision import full_precision
@@ -33,33 +34,13 @@ __all__ = [
     "Judge",
     "Ranking",
     "ScoreReport",
-    "TargetFeatures",
     "TaskScore",
     "score_folder",
     "score_folders",
 ]
 
 Progress = Callable[[int, int], None]
-Stored8 = NDArray[np.uint8]
-Rows = dict[int, NDArray[np.float32]]  # one image's features at each layer
 _BY_DEFAULT = Ranking()
-
-
-class TargetFeatures:
-    """FID features of targets scored before, by contents: given again, they are not computed again.
-
-    12 kB an image. LPIPS's features of a target are computed each time: they would be 128 MB for 512 px.
-    """
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[tuple[int, ...], bytes], Rows] = {}
-
-    def rows(self, target: Stored8, compute: Callable[[], Rows]) -> Rows:
-        """The features of `target`, by `compute` when it is new."""
-        key = target.shape, hashlib.sha256(target.tobytes()).digest()
-        if key not in self._rows:
-            self._rows[key] = compute()
-        return self._rows[key]
 
 
 class Judge:
@@ -69,18 +50,43 @@ class Judge:
         kind: of the weights.
         net: of LPIPS; `vgg` is the challenge's.
         device: where the networks run; pixel errors and distances are computed on the CPU in float64.
+        memory: what is remembered of images; None: nothing.
+
+    Attributes:
+        takes_columns: whether the measures of `pbvs.score.columns` are taken too; they cost as much again.
 
     Raises:
         UsageError: unknown net.
         WeightsError: weights of this kind are not to be had.
     """
 
-    def __init__(self, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        kind: WeightsKind,
+        net: Net = "vgg",
+        device: str | torch.device = "cpu",
+        memory: Memory | None = None,
+    ):
         self.kind = kind
+        self.memory: Memory = memory or NoMemory()
+        self.takes_columns = False
         self.net = net
         self.device = torch.device(device)
         self.lpips = PerceptualDistance(kind, net).to(self.device)
         self.inception = InceptionFeatures(kind, self.device)
+
+    @classmethod
+    def remembering(cls, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu") -> Judge:
+        """A judge that keeps what it computes in the user's cache folder, see `FileMemory`."""
+        judge = cls(kind, net, device)
+        judge.memory = FileMemory(judge.identity)
+        return judge
+
+    @property
+    def identity(self) -> str:
+        """All that decides features and distances beside the images, in a line."""
+        hashes = " ".join(f"{name} {sha256}" for name, sha256 in sorted(self.sha256.items()))
+        return f"{hashes} {self.device.type} pytorch-fid"
 
     @property
     def sha256(self) -> dict[str, str]:
@@ -98,7 +104,6 @@ class Judge:
         *,
         n_pairs: int | None = None,
         progress: Progress | None = None,
-        known: TargetFeatures | None = None,
     ) -> TaskScore:
         """Scores pairs as they come; each is let go before the next is taken.
 
@@ -109,15 +114,13 @@ class Judge:
             ranking: what makes the score.
             n_pairs: how many will come, for `progress`; None where that is not known.
             progress: told (pairs done, pairs in all, or done where not known).
-            known: the targets' features that this judge took before, and where to keep new ones.
 
         Raises:
             ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
         """
         tally = _Tally()
-        known = TargetFeatures() if known is None else known
         for name, prediction, target in pairs:
-            tally.add(self._terms(name, prediction, target, tally, known), target.shape[:2])
+            tally.add(self._terms(name, prediction, target, tally), target.shape[:2])
             if progress:
                 progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
         return tally.task_score(ranking)
@@ -128,17 +131,22 @@ class Judge:
         return ScoreReport(ranking, self.kind, self.sha256, self.net, ordered)
 
     @torch.inference_mode()
-    def _terms(
-        self, name: str, prediction: Stored8, target: Stored8, tally: _Tally, known: TargetFeatures
-    ) -> ImageRow:
-        made = pixels.levels_from_stored(_matched(name, prediction, target))
-        real = pixels.levels_from_stored(target)
+    def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Tally) -> ImageRow:
+        matched, _ = matched_pair(name, prediction, target)
+        made, real = (pixels.levels_from_stored(image) for image in (matched, target))
         tally.n_resampled += prediction.shape[:2] != target.shape[:2]
-        tally.keep(self._features(made), known.rows(target, lambda: self._features(real)))
-        with full_precision(self.device):
-            lpips = self.lpips(*(pixels.model_from_levels(x).to(self.device) for x in (made, real)))
+        tally.keep(
+            self.memory.features(matched, False, lambda: self._features(made)),
+            self.memory.features(target, True, lambda: self._features(real)),
+        )
+        lpips = self.memory.distance(matched, target, lambda: self._lpips(made, real))
         unit = made / pixels.WHITE, real / pixels.WHITE  # float64
-        return ImageRow(name, float(lpips), float(l1(*unit)), float(l2(*unit)))
+        columns = further_columns(matched, target) if self.takes_columns else {}
+        return ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), columns)
+
+    def _lpips(self, made: torch.Tensor, real: torch.Tensor) -> float:
+        with full_precision(self.device):
+            return float(self.lpips(*(pixels.model_from_levels(x).to(self.device) for x in (made, real))))
 
     def _features(self, levels: torch.Tensor) -> Rows:
         features = self.inception(pixels.unit_from_levels(levels))
@@ -184,6 +192,7 @@ class _Tally:
             score=scores[ranking.fid_layer],
             score_by_layer=scores,
             interval95=score_interval(sample, ranking),
+            columns=mean_columns([row.columns for row in self.rows]),
             per_image=tuple(sorted(self.rows, key=lambda row: row.name)),
             sample=sample,
         )
@@ -281,7 +290,7 @@ def _score_all(
     n_before, scores = 0, {}
     for task, pairs in tasks.items():
         told = _shifted(progress, n_before, n_all)
-        scores[task] = judge.score_pairs(_read(pairs), ranking, n_pairs=len(pairs), progress=told)
+        scores[task] = judge.score_pairs(read_pairs(pairs), ranking, n_pairs=len(pairs), progress=told)
         n_before += len(pairs)
     return judge.report(scores, ranking)
 
@@ -299,7 +308,13 @@ def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:
     return pairs
 
 
-def _read(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
+def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
+    """Name, prediction and target of each pair, `H,W,C` uint8.
+
+    Raises:
+        ScoreError: an image has 16 bits.
+        ImageError: a file is torn.
+    """
     for stem, prediction, target in pairs:
         yield stem, _read_8_bits(prediction), _read_8_bits(target)
 
@@ -315,8 +330,8 @@ def _read_8_bits(path: Path) -> Stored8:
     return image.astype(np.uint8, copy=False)
 
 
-def _matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
-    """The prediction with its target's bands and size."""
+def matched_pair(name: str, prediction: Stored8, target: Stored8) -> tuple[Stored8, Stored8]:
+    """The prediction with its target's bands and size, and the target; ScoreError where they cannot agree."""
     for image in (prediction, target):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
             raise ScoreError(f"an image is H,W,1|3 uint8, not {image.shape} {image.dtype}", where=name)
@@ -332,7 +347,7 @@ def _matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
             )
         prediction = prediction[:, :, :1]
     height, width = target.shape[:2]
-    return pixels.resize(prediction, (height, width))
+    return pixels.resize(prediction, (height, width)), target
 
 
 def _check_tasks(tasks: Sequence[str]) -> None:

@@ -18,12 +18,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ImageRow:
-    """The terms of one image: `name` is the stem, `l1` and `l2` are in [0,1]."""
+    """The terms of one image: `name` is the stem, `l1` and `l2` are in [0,1].
+
+    `columns` holds further measures by name, where they were asked for; None is no number.
+    """
 
     name: str
     lpips: float
     l1: float
     l2: float
+    columns: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class TaskScore:
         score: under the layer that is ranked by.
         score_by_layer: under each layer.
         interval95: 95 % interval of `score` over the choice of images; None where it costs too much.
+        columns: means of further measures by name, over the images that have them.
         per_image: one row an image, by name.
         sample: what the score was made of; not part of the JSON.
     """
@@ -55,6 +60,7 @@ class TaskScore:
     score: float
     score_by_layer: Mapping[int, float]
     interval95: tuple[float, float] | None
+    columns: Mapping[str, float | None]
     per_image: tuple[ImageRow, ...]
     sample: Sample = field(repr=False, compare=False)
 
@@ -78,6 +84,7 @@ class TaskScore:
             "score": self.score,
             "score_by_layer": {str(layer): value for layer, value in self.score_by_layer.items()},
             "interval95": None if self.interval95 is None else list(self.interval95),
+            **({"columns": dict(self.columns)} if self.columns else {}),
         }
 
 
@@ -154,7 +161,7 @@ class ScoreReport:
             task: compare(self.tasks[task].sample, other.tasks[task].sample, self.ranking) for task in common
         }
 
-    def csv_rows(self) -> list[dict[str, str | float]]:
+    def csv_rows(self) -> list[dict[str, str | float | None]]:
         """One row an image, for a CSV; each says which weights made it."""
         return [
             {
@@ -163,6 +170,7 @@ class ScoreReport:
                 "lpips": row.lpips,
                 "l1": row.l1,
                 "l2": row.l2,
+                **row.columns,
                 "weights": self.kind,
                 "marked": self.marked or "",
             }

@@ -258,7 +258,7 @@ class _Chain:
 
         def work() -> str:
             report = score_folders(
-                Judge(self.s.judges, device=self.device),
+                Judge.remembering(self.s.judges, device=self.device),
                 self.s.out / PREDICTIONS,
                 targets,
                 scored,

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from pbvs import pixels
-from pbvs.score.judge import Judge, TargetFeatures
+from pbvs.score.judge import Judge
 from pbvs.score.rules import DEFAULT_FID_LAYER
 
 Stored = NDArray[np.uint8]
@@ -39,7 +39,6 @@ class Validator:
     def __init__(self, dataset: Dataset, images: int, judge: Judge, samples: Path, n_samples: int = 4):
         self.dataset, self.images, self.judge = dataset, images, judge
         self.samples, self.n_samples = samples, n_samples
-        self._targets = TargetFeatures()
 
     def score(self, network: nn.Module, images_seen: int) -> Validation:
         """The task score, its parts, and two signs of trouble beside the targets' own values.
@@ -50,7 +49,7 @@ class Validator:
         signs: list[tuple[float, ...]] = []
         was_training = network.training
         network.eval()
-        result = self.judge.score_pairs(self._pairs(network, rows, signs), known=self._targets)
+        result = self.judge.score_pairs(self._pairs(network, rows, signs))
         network.train(was_training)
         grid = _stacked(rows)
         pixels.write_png(self.samples / f"{images_seen:08d}.png", grid)

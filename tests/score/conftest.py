@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pbvs.score.inception import ResizeRule
 from pbvs.score.judge import Judge
 from pbvs.score.weights import write_standin
 
@@ -24,11 +25,11 @@ def judge() -> Judge:
     judge = Judge("standin", net="alex")  # AlexNet: a tenth of VGG's time
     run, known = judge.inception.forward, dict[bytes, dict[int, torch.Tensor]]()
 
-    def remembered(unit: torch.Tensor) -> dict[int, torch.Tensor]:
+    def remembered(unit: torch.Tensor, resize: ResizeRule = "pytorch-fid") -> dict[int, torch.Tensor]:
         """The tests score the same few images again and again; Inception's time is the same at any size."""
-        key = repr(unit.shape).encode() + unit.numpy().tobytes()
+        key = f"{resize} {unit.shape}".encode() + unit.numpy().tobytes()
         if key not in known:
-            known[key] = run(unit)
+            known[key] = run(unit, resize)
         return known[key]
 
     judge.inception.forward = remembered  # type: ignore[method-assign]

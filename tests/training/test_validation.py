@@ -10,6 +10,7 @@ from pbvs import pixels
 from pbvs.models.pix2pixhd import Generator, GeneratorConfig
 from pbvs.modules.pix2pixhd import translated
 from pbvs.score.judge import Judge
+from pbvs.score.memory import NoMemory, TargetFeatures
 from pbvs.training.validation import Validator, checkerboard, saturated
 
 MASK = torch.ones(1, 8, 8, dtype=torch.bool)
@@ -39,7 +40,7 @@ class Inverse(torch.nn.Module):
 class Seen:
     """Stands for the judge: keeps the pairs."""
 
-    def score_pairs(self, pairs, known):
+    def score_pairs(self, pairs):
         self.pairs = list(pairs)
         return SimpleNamespace(score=0.25, fid={64: 1.0, 2048: 2.0}, lpips=0.1, l1=0.2, l2=0.3)
 
@@ -86,7 +87,7 @@ def test_a_sample_equals_what_translation_writes(tmp_path):
 
 def test_targets_pass_the_feature_network_once(tmp_path):
     """And the score is the same as with features taken anew."""
-    judge = Judge("standin", net="alex")
+    judge = Judge("standin", net="alex", memory=TargetFeatures())
     run, passed = judge.inception.forward, []
 
     def counted(unit):
@@ -101,6 +102,7 @@ def test_targets_pass_the_feature_network_once(tmp_path):
     torch.nn.init.constant_(network.weight, 0.5)
     second = validator.score(network, 2).values
     assert len(passed) == 9
+    judge.memory = NoMemory()
     assert second == Validator(Scenes(), 3, judge, tmp_path).score(network, 2).values
     assert first["fid64"] != second["fid64"]
 
