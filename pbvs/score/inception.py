@@ -55,10 +55,21 @@ class InceptionFeatures(nn.Module):
         Raises:
             ScoreError: other shape, number of bands, type or range.
         """
+        return self.of_resized(self.resized(unit, resize))
+
+    @torch.inference_mode()
+    def resized(self, unit: Tensor, resize: ResizeRule = "pytorch-fid") -> Tensor:
+        """What the network itself is given, `N,3,299,299`; arguments and errors as `forward`."""
         _check(unit)
         device = next(self.parameters()).device
         with full_precision(device):
-            x = fastest_layout(_resized(unit.to(device), resize).expand(-1, 3, -1, -1))
+            return _resized(unit.to(device), resize).expand(-1, 3, -1, -1)
+
+    @torch.inference_mode()
+    def of_resized(self, x: Tensor) -> dict[int, Tensor]:
+        """As `forward`, of what `resized` gave. Several images at once are faster; values are the same."""
+        with full_precision(x.device):
+            x = fastest_layout(x)
             features = {}
             for layer, block in zip(FID_LAYERS, self.blocks, strict=True):
                 x = block(x)

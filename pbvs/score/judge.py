@@ -1,13 +1,15 @@
 """The judge: both feature networks, and the scores of pairs, folders and folders of tasks.
 
-Images go through one at a time, so the score does not depend on a batch size and memory on the number of
-images only by their features (25 kB a pair). A pair of 1024 px takes 1 GB at its peak beside the networks.
+Pairs go through LPIPS one at a time, and through Inception in small groups at its own size, so the score does
+not depend on a batch size, and memory depends on the number of images only by their features (25 kB a pair).
+A pair of 1024 px takes 1 GB at its peak beside the networks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from pbvs.score.columns import further_columns, mean_columns
 from pbvs.score.inception import InceptionFeatures
 from pbvs.score.interval import score_interval
 from pbvs.score.lpips import JUDGE_OF_NET, Net, PerceptualDistance
-from pbvs.score.memory import FileMemory, Memory, NoMemory, Rows, Stored8
+from pbvs.score.memory import FileMemory, Memory, Rows, Stored8, TargetFeatures, contents
 from pbvs.score.pairing import ImagePair, pair_by_stem
 from pbvs.score.pixel_errors import l1, l2
 from pbvs.score.precision import full_precision
@@ -41,6 +43,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _BY_DEFAULT = Ranking()
+_AT_ONCE = 8  # images in one pass of Inception, whose deep layers are small: half the time of one by one
 
 
 class Judge:
@@ -50,7 +53,7 @@ class Judge:
         kind: of the weights.
         net: of LPIPS; `vgg` is the challenge's.
         device: where the networks run; pixel errors and distances are computed on the CPU in float64.
-        memory: what is remembered of images; None: nothing.
+        memory: what is remembered of images; None: the targets' features, as long as the judge lives.
 
     Attributes:
         takes_columns: whether the measures of `pbvs.score.columns` are taken too; they cost as much again.
@@ -68,8 +71,9 @@ class Judge:
         memory: Memory | None = None,
     ):
         self.kind = kind
-        self.memory: Memory = memory or NoMemory()
+        self.memory: Memory = memory or TargetFeatures()
         self.takes_columns = False
+        self._waiting: list[_Features] = []
         self.net = net
         self.device = torch.device(device)
         self.lpips = PerceptualDistance(kind, net).to(self.device)
@@ -119,10 +123,12 @@ class Judge:
             ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
         """
         tally = _Tally()
+        self._waiting = []  # of a scoring that failed
         for name, prediction, target in pairs:
             tally.add(self._terms(name, prediction, target, tally), target.shape[:2])
             if progress:
                 progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
+        self._compute_features()
         return tally.task_score(ranking)
 
     def report(self, tasks: Mapping[str, TaskScore], ranking: Ranking = _BY_DEFAULT) -> ScoreReport:
@@ -134,12 +140,14 @@ class Judge:
     def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Tally) -> ImageRow:
         matched, _ = matched_pair(name, prediction, target)
         made, real = (pixels.levels_from_stored(image) for image in (matched, target))
+        keys = contents(matched), contents(target)
         tally.n_resampled += prediction.shape[:2] != target.shape[:2]
-        tally.keep(
-            self.memory.features(matched, False, lambda: self._features(made)),
-            self.memory.features(target, True, lambda: self._features(real)),
-        )
-        lpips = self.memory.distance(matched, target, lambda: self._lpips(made, real))
+        tally.made.append(self._features(keys[0], made, is_target=False))
+        tally.real.append(self._features(keys[1], real, is_target=True))
+        lpips = self.memory.distance(*keys)
+        if lpips is None:
+            lpips = self._lpips(made, real)
+            self.memory.keep_distance(*keys, lpips)
         unit = made / pixels.WHITE, real / pixels.WHITE  # float64
         columns = further_columns(matched, target) if self.takes_columns else {}
         return ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), columns)
@@ -148,10 +156,37 @@ class Judge:
         with full_precision(self.device):
             return float(self.lpips(*(pixels.model_from_levels(x).to(self.device) for x in (made, real))))
 
-    def _features(self, levels: torch.Tensor) -> Rows:
-        features = self.inception(pixels.unit_from_levels(levels))
-        # The network's own type: nothing is lost, and it is half the memory.
-        return {layer: features[layer][0].float().numpy() for layer in FID_LAYERS}
+    def _features(self, key: bytes, levels: torch.Tensor, *, is_target: bool) -> _Features:
+        """The features of an image, known or to be computed with those of others."""
+        found = _Features(key, is_target, self.memory.features(key))
+        if found.rows is None:
+            found.resized = self.inception.resized(pixels.unit_from_levels(levels))
+            self._waiting.append(found)
+        if len(self._waiting) >= _AT_ONCE:
+            self._compute_features()
+        return found
+
+    def _compute_features(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        given = [one.resized for one in waiting if one.resized is not None]
+        if not given:
+            return
+        features = self.inception.of_resized(torch.cat(given))
+        for i, one in enumerate(waiting):
+            # The network's own type: nothing is lost, and it is half the memory.
+            one.rows = {layer: features[layer][i].float().numpy() for layer in FID_LAYERS}
+            one.resized = None
+            self.memory.keep_features(one.key, one.rows, is_target=one.is_target)
+
+
+@dataclass
+class _Features:
+    """One image's features; `resized` is what the network is given, until they are computed."""
+
+    key: bytes
+    is_target: bool
+    rows: Rows | None = None
+    resized: torch.Tensor | None = None
 
 
 class _Tally:
@@ -161,13 +196,8 @@ class _Tally:
         self.rows: list[ImageRow] = []
         self.sizes_px: Counter[tuple[int, ...]] = Counter()
         self.n_resampled = 0
-        self.made: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
-        self.real: dict[int, list[NDArray]] = {layer: [] for layer in FID_LAYERS}
-
-    def keep(self, made: Rows, real: Rows) -> None:
-        for layer in FID_LAYERS:
-            self.made[layer].append(made[layer])
-            self.real[layer].append(real[layer])
+        self.made: list[_Features] = []
+        self.real: list[_Features] = []
 
     def add(self, row: ImageRow, size_px: tuple[int, ...]) -> None:
         self.rows.append(row)
@@ -198,11 +228,15 @@ class _Tally:
         )
 
     def _sample(self) -> Sample:
-        made, real = (
-            {layer: np.stack(rows) for layer, rows in side.items()} for side in (self.made, self.real)
-        )
+        made, real = (_by_layer(side) for side in (self.made, self.real))
         terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
         return Sample(tuple(row.name for row in self.rows), made, real, terms)
+
+
+def _by_layer(side: Sequence[_Features]) -> dict[int, NDArray[np.float32]]:
+    rows = [one.rows for one in side if one.rows is not None]
+    assert len(rows) == len(side)
+    return {layer: np.stack([row[layer] for row in rows]) for layer in FID_LAYERS}
 
 
 def score_folder(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -28,29 +27,23 @@ _HASH_BYTES = 32
 
 
 class Memory(Protocol):
-    """Asked before anything costly is computed."""
+    """Asked before anything costly is computed; images go by their `contents`."""
 
-    def features(self, image: Stored8, is_target: bool, compute: Callable[[], Rows]) -> Rows:
-        """The FID features of an image, by `compute` when it is new."""
+    def features(self, image: bytes) -> Rows | None:
+        """The FID features of an image; None where they are not known."""
 
-    def distance(self, made: Stored8, real: Stored8, compute: Callable[[], float]) -> float:
-        """The LPIPS of a pair, by `compute` when it is new."""
+    def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
+        """Takes what was computed."""
 
+    def distance(self, made: bytes, real: bytes) -> float | None:
+        """The LPIPS of a pair; None where it is not known."""
 
-class NoMemory:
-    """Computes everything."""
-
-    def features(self, image: Stored8, is_target: bool, compute: Callable[[], Rows]) -> Rows:
-        """See `Memory`."""
-        return compute()
-
-    def distance(self, made: Stored8, real: Stored8, compute: Callable[[], float]) -> float:
-        """See `Memory`."""
-        return compute()
+    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
+        """Takes what was computed."""
 
 
-class TargetFeatures(NoMemory):
-    """Remembers the targets' features as long as it lives: 12 kB an image. For validation while training.
+class TargetFeatures:
+    """Remembers the targets' features as long as it lives: 12 kB an image.
 
     LPIPS's features of a target are computed each time: they would be 128 MB for 512 px.
     """
@@ -58,21 +51,28 @@ class TargetFeatures(NoMemory):
     def __init__(self) -> None:
         self._rows: dict[bytes, Rows] = {}
 
-    def features(self, image: Stored8, is_target: bool, compute: Callable[[], Rows]) -> Rows:
+    def features(self, image: bytes) -> Rows | None:
         """See `Memory`."""
-        if not is_target:
-            return compute()
-        key = contents(image)
-        if key not in self._rows:
-            self._rows[key] = compute()
-        return self._rows[key]
+        return self._rows.get(image)
+
+    def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
+        """See `Memory`."""
+        if is_target:
+            self._rows[image] = rows
+
+    def distance(self, made: bytes, real: bytes) -> float | None:
+        """See `Memory`."""
+        return None
+
+    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
+        """See `Memory`."""
 
 
 class FileMemory:
     """Remembers all features and distances in the user's cache folder, a small file each.
 
-    A file holds the SHA-256 of the bytes that follow it; one that is torn or foreign is computed and written
-    anew. Where the folder cannot be written to, one warning says so, and scoring goes on without.
+    A file holds the SHA-256 of the bytes that follow it; one that is torn or foreign counts as none, and is
+    written anew. Where the folder cannot be written to, one warning says so, and scoring goes on without.
 
     Args:
         judge: everything beside the images that decides a value: weights, networks, how images are resized.
@@ -85,25 +85,25 @@ class FileMemory:
         self._folder = cache_folder() / "score" if folder is None else folder
         self._is_writable = True
 
-    def features(self, image: Stored8, is_target: bool, compute: Callable[[], Rows]) -> Rows:
+    def features(self, image: bytes) -> Rows | None:
         """See `Memory`."""
-        path = self._path("features", contents(image))
-        known = _read(path)
-        if known is not None:
-            return {int(name.removeprefix("layer")): known[name] for name in known}
-        rows = compute()
-        self._write(path, {f"layer{layer}": row for layer, row in rows.items()})
-        return rows
+        known = _read(self._path("features", image))
+        if known is None:
+            return None
+        return {int(name.removeprefix("layer")): row for name, row in known.items()}
 
-    def distance(self, made: Stored8, real: Stored8, compute: Callable[[], float]) -> float:
+    def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
         """See `Memory`."""
-        path = self._path("lpips", contents(made) + contents(real))
-        known = _read(path)
-        if known is not None:
-            return float(known["distance"])
-        distance = compute()
-        self._write(path, {"distance": np.array(distance, np.float64)})
-        return distance
+        self._write(self._path("features", image), {f"layer{layer}": row for layer, row in rows.items()})
+
+    def distance(self, made: bytes, real: bytes) -> float | None:
+        """See `Memory`."""
+        known = _read(self._path("lpips", made + real))
+        return None if known is None else float(known["distance"])
+
+    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
+        """See `Memory`."""
+        self._write(self._path("lpips", made + real), {"distance": np.array(distance, np.float64)})
 
     def _path(self, what: str, of: bytes) -> Path:
         name = hashlib.sha256(f"{what} {self._judge} ".encode() + of).hexdigest()

@@ -24,7 +24,6 @@ from pbvs.errors import CheckpointError, UsageError, WeightsError
 from pbvs.files import fingerprint, sha256_of_file, write_json
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.score.judge import Judge
-from pbvs.score.memory import TargetFeatures
 from pbvs.score.weights import JUDGE_FILES, WeightsKind, marked, status
 from pbvs.tasks.first_weights import lay_first_weights
 from pbvs.tasks.graph import TaskGraph
@@ -294,7 +293,7 @@ def _validator(training: NodeTraining, pairs: PairTable, fabric: Fabric) -> Vali
     if n_images < 2:
         return None  # `best` is then the last, and the outcome says so
     dataset = PairDataset(pairs.heldout(), size_px=training.size_px, crop_px=None, flips=False, seed=0)
-    judge = Judge(training.judges, device=fabric.device, memory=TargetFeatures())
+    judge = Judge(training.judges, device=fabric.device)
     return Validator(dataset, n_images, judge, training.folder / "samples")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pbvs.score.inception import ResizeRule
 from pbvs.score.judge import Judge
 from pbvs.score.weights import write_standin
 
@@ -23,16 +22,19 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def judge() -> Judge:
     judge = Judge("standin", net="alex")  # AlexNet: a tenth of VGG's time
-    run, known = judge.inception.forward, dict[bytes, dict[int, torch.Tensor]]()
+    run, known = judge.inception.of_resized, dict[bytes, dict[int, torch.Tensor]]()
 
-    def remembered(unit: torch.Tensor, resize: ResizeRule = "pytorch-fid") -> dict[int, torch.Tensor]:
-        """The tests score the same few images again and again; Inception's time is the same at any size."""
-        key = f"{resize} {unit.shape}".encode() + unit.numpy().tobytes()
-        if key not in known:
-            known[key] = run(unit, resize)
-        return known[key]
+    def remembered(images: torch.Tensor) -> dict[int, torch.Tensor]:
+        """The tests score the same few images again and again."""
+        rows = []
+        for image in images.split(1):
+            key = image.numpy().tobytes()
+            if key not in known:
+                known[key] = run(image)
+            rows.append(known[key])
+        return {layer: torch.cat([row[layer] for row in rows]) for layer in rows[0]}
 
-    judge.inception.forward = remembered  # type: ignore[method-assign]
+    judge.inception.of_resized = remembered  # type: ignore[method-assign]
     return judge
 
 

@@ -10,7 +10,7 @@ from pbvs import pixels
 from pbvs.models.pix2pixhd import Generator, GeneratorConfig
 from pbvs.modules.pix2pixhd import translated
 from pbvs.score.judge import Judge
-from pbvs.score.memory import NoMemory, TargetFeatures
+from pbvs.score.memory import TargetFeatures
 from pbvs.training.validation import Validator, checkerboard, saturated
 
 MASK = torch.ones(1, 8, 8, dtype=torch.bool)
@@ -87,14 +87,14 @@ def test_a_sample_equals_what_translation_writes(tmp_path):
 
 def test_targets_pass_the_feature_network_once(tmp_path):
     """And the score is the same as with features taken anew."""
-    judge = Judge("standin", net="alex", memory=TargetFeatures())
-    run, passed = judge.inception.forward, []
+    judge = Judge("standin", net="alex")
+    run, passed = judge.inception.of_resized, []
 
-    def counted(unit):
-        passed.append(float(unit.sum()))
-        return run(unit)
+    def counted(images):
+        passed.extend(images)
+        return run(images)
 
-    judge.inception.forward = counted
+    judge.inception.of_resized = counted
     validator = Validator(Scenes(), 3, judge, tmp_path)
     network = Inverse()
     first = validator.score(network, 1).values
@@ -102,7 +102,7 @@ def test_targets_pass_the_feature_network_once(tmp_path):
     torch.nn.init.constant_(network.weight, 0.5)
     second = validator.score(network, 2).values
     assert len(passed) == 9
-    judge.memory = NoMemory()
+    judge.memory = TargetFeatures()  # which knows nothing yet
     assert second == Validator(Scenes(), 3, judge, tmp_path).score(network, 2).values
     assert first["fid64"] != second["fid64"]
 
