@@ -67,7 +67,6 @@ def score(
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
     made_by = Judge.remembering if cache else Judge
     judge = made_by(weights.value, lpips.net, make_fabric(device.value).device)
-
     judge.takes_columns = columns
 
     def scored(predictions: Path, words: str) -> ScoreReport:
@@ -92,12 +91,15 @@ def score(
         return
     show_score(report)
     for name, found in told.get("subsets", {}).items():
-        console.result(
-            f"{name} at {found['images']} images: {found['score']:.4f} +- {found['score_sd']:.4f} "
-            f"(standard deviation over {found['subsets']} subsets)"
-        )
+        console.result(f"{name} {_at_subset(found)}")
     for name, found in told.get("against", {}).items():
         console.result(f"{name} against {against}: {_verdict(found)}")
+
+
+def _at_subset(found: dict[str, Any]) -> str:
+    """A score at a given number of images, in a line."""
+    mean = f"at {found['images']} images: {found['score']:.4f} +- {found['score_sd']:.4f}"
+    return f"{mean} (standard deviation over {found['subsets']} subsets)"
 
 
 def _verdict(found: dict[str, Any]) -> str:
