@@ -14,6 +14,7 @@ from pbvs.cli.options import (
     DeviceOption,
     LayerOption,
     LpipsNet,
+    LpipsOption,
     Rules,
     RulesOption,
     Weights,
@@ -43,9 +44,7 @@ def score(
     arctan_weight: Annotated[
         float, typer.Option("--arctan-weight", help="Weight of FID inside the arctan.")
     ] = 1.0,
-    lpips: Annotated[
-        LpipsNet, typer.Option("--lpips", help="Network of LPIPS; the challenge's is vgg.")
-    ] = LpipsNet.vgg,
+    lpips: LpipsOption = LpipsNet.vgg,
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
     json: Annotated[Path | None, typer.Option("--json", help="Write the score there; - for stdout.")] = None,
