@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,19 +61,22 @@ def score(
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
     from pbvs.score.judge import Judge, score_folder, score_folders
     from pbvs.score.rules import Ranking
+    from pbvs.score.share import share_of_started
     from pbvs.tasks.chain import write_score
     from pbvs.training.fabric import make_fabric
 
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
     made_by = Judge.remembering if cache else Judge
-    judge = made_by(weights.value, lpips.net, make_fabric(device.value).device)
+    fabric = make_fabric(device.value, devices=None)
+    judge = made_by(weights.value, lpips.net, fabric.device)
     judge.takes_columns = columns
+    share = share_of_started()
 
     def scored(predictions: Path, words: str) -> ScoreReport:
-        with console.progress(words) as advance:
+        with console.progress(words) if share.rank == 0 else nullcontext() as advance:
             if task is None:
-                return score_folders(judge, predictions, target, None, ranking, progress=advance)
-            return score_folder(judge, task, predictions, target, ranking, progress=advance)
+                return score_folders(judge, predictions, target, None, ranking, progress=advance, share=share)
+            return score_folder(judge, task, predictions, target, ranking, progress=advance, share=share)
 
     report = scored(pred, "score")
     told = report.to_json()
@@ -83,6 +87,8 @@ def score(
         told["against"] = {
             name: asdict(found) | {"difference": found.difference} for name, found in compared.items()
         }
+    if share.rank:
+        return  # of several processes, the first one tells
     to_stdout = json is not None and str(json) == "-"
     write_score(report, None if to_stdout else json, csv, told)
     if to_stdout:

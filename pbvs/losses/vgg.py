@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import vgg19
 
+from pbvs.score.precision import fastest_layout
 from pbvs.score.weights import WeightsKind, judge_state
 
 # Indices into torchvision's vgg19().features of the layers named above.
@@ -36,7 +37,7 @@ class VggDistance(nn.Module):
 
     def forward(self, made: Tensor, real: Tensor) -> Tensor:
         """The weighted distance, a scalar; gradients flow to `made` only."""
-        a, b = _three_bands(made), _three_bands(real.detach())
+        a, b = (fastest_layout(_three_bands(image)) for image in (made, real.detach()))
         total = made.new_zeros(())
         for index, layer in enumerate(self.features):
             a, b = layer(a), layer(b)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from pbvs import pixels
-from pbvs.errors import ScoreError, UsageError, nearest
+from pbvs.errors import PbvsError, ScoreError, UsageError, nearest
 from pbvs.score.columns import further_columns, mean_columns
 from pbvs.score.inception import InceptionFeatures
 from pbvs.score.interval import score_interval
@@ -29,6 +29,7 @@ from pbvs.score.precision import full_precision
 from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import FID_LAYERS, TASKS, Ranking
 from pbvs.score.sample import Sample
+from pbvs.score.share import ALONE, Share
 from pbvs.score.weights import WeightsKind
 
 __all__ = [
@@ -122,6 +123,44 @@ class Judge:
         Raises:
             ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
         """
+        return self._tally(pairs, n_pairs, progress).task_score(ranking)
+
+    def score_together(
+        self,
+        pairs: Sequence[ImagePair],
+        share: Share,
+        ranking: Ranking = _BY_DEFAULT,
+        *,
+        progress: Progress | None = None,
+    ) -> TaskScore:
+        """Scores files together with other processes, which call this alike; each gets the whole score.
+
+        `progress` is told of this process's part. Errors as `score_pairs`, and:
+
+        Raises:
+            ImageError: an image cannot be read.
+            ScoreError: an image has 16 bits, or another process failed.
+        """
+        mine = share.of(pairs)
+        failed, tally = None, _Tally()
+        try:
+            tally = self._tally(read_pairs(mine), len(mine), progress)
+        except PbvsError as error:
+            failed = error
+        told = share.gather((tally, failed and (failed.what, failed.where)))
+        if failed is not None:
+            raise failed
+        for rank, (_, words) in enumerate(told):
+            if words is not None:
+                raise ScoreError(f"process {rank}: {words[0]}", where=words[1])
+        return _Tally.joined([one for one, _ in told]).task_score(ranking)
+
+    def _tally(
+        self,
+        pairs: Iterable[tuple[str, Stored8, Stored8]],
+        n_pairs: int | None,
+        progress: Progress | None,
+    ) -> _Tally:
         tally = _Tally()
         self._waiting = []  # of a scoring that failed
         for name, prediction, target in pairs:
@@ -129,7 +168,7 @@ class Judge:
             if progress:
                 progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
         self._compute_features()
-        return tally.task_score(ranking)
+        return tally
 
     def report(self, tasks: Mapping[str, TaskScore], ranking: Ranking = _BY_DEFAULT) -> ScoreReport:
         """The report on scores that this judge gave under `ranking`, tasks in the challenge's order."""
@@ -203,6 +242,18 @@ class _Tally:
         self.rows.append(row)
         self.sizes_px[size_px] += 1
 
+    @classmethod
+    def joined(cls, tallies: Sequence[_Tally]) -> _Tally:
+        """All of them as one."""
+        whole = cls()
+        for one in tallies:
+            whole.rows += one.rows
+            whole.sizes_px += one.sizes_px
+            whole.n_resampled += one.n_resampled
+            whole.made += one.made
+            whole.real += one.real
+        return whole
+
     def task_score(self, ranking: Ranking) -> TaskScore:
         _check_number(len(self.rows), None)
         sample = self._sample().by_name()
@@ -247,6 +298,7 @@ def score_folder(
     ranking: Ranking = _BY_DEFAULT,
     *,
     progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> ScoreReport:
     """Scores one task's folder of predictions against its folder of targets, paired by stem.
 
@@ -255,7 +307,8 @@ def score_folder(
         task: one of the four; the other three count as missing in the report.
         pred_dir, target_dir: folders of PNGs and TIFFs.
         ranking: what makes the score.
-        progress: told (pairs done, pairs in all).
+        progress: told (pairs done, pairs in all), of this process's share.
+        share: this process among several that call this alike.
 
     Raises:
         UsageError: unknown task, or a folder that does not exist.
@@ -263,7 +316,7 @@ def score_folder(
         ImageError: an image cannot be read.
     """
     _check_tasks([task])
-    return _score_all(judge, {task: _pairs_of(task, pred_dir, target_dir)}, ranking, progress)
+    return _score_all(judge, {task: _pairs_of(task, pred_dir, target_dir)}, ranking, progress, share)
 
 
 def score_folders(
@@ -274,6 +327,7 @@ def score_folders(
     ranking: Ranking = _BY_DEFAULT,
     *,
     progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> ScoreReport:
     """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
 
@@ -285,7 +339,8 @@ def score_folders(
         pred_root, target_root: the folders that hold the task folders.
         tasks: look at these only; None for all four.
         ranking: what makes the scores.
-        progress: told (pairs done, pairs in all), over all tasks.
+        progress: told (pairs done, pairs in all), over all tasks, of this process's share.
+        share: this process among several that call this alike.
 
     Raises:
         UsageError: unknown task, or a root that does not exist.
@@ -311,7 +366,7 @@ def score_folders(
             next_step="name the folder that holds the task folders, or one task's folder with --task",
         )
     pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in made}
-    return _score_all(judge, pairs, ranking, progress)
+    return _score_all(judge, pairs, ranking, progress, share)
 
 
 def _score_all(
@@ -319,13 +374,14 @@ def _score_all(
     tasks: Mapping[str, Sequence[ImagePair]],
     ranking: Ranking,
     progress: Progress | None,
+    share: Share,
 ) -> ScoreReport:
-    n_all = sum(len(pairs) for pairs in tasks.values())
+    n_all = sum(len(share.of(pairs)) for pairs in tasks.values())
     n_before, scores = 0, {}
     for task, pairs in tasks.items():
         told = _shifted(progress, n_before, n_all)
-        scores[task] = judge.score_pairs(read_pairs(pairs), ranking, n_pairs=len(pairs), progress=told)
-        n_before += len(pairs)
+        scores[task] = judge.score_together(pairs, share, ranking, progress=told)
+        n_before += len(share.of(pairs))
     return judge.report(scores, ranking)
 
 

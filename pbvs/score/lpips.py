@@ -97,8 +97,7 @@ class PerceptualDistance(nn.Module):
         return super().train(False)
 
     def _scaled(self, image: Tensor) -> Tensor:
-        scaled = (image - self.shift) / self.scale  # one band becomes three by broadcasting
-        return scaled if torch.is_grad_enabled() else fastest_layout(scaled)
+        return fastest_layout((image - self.shift) / self.scale)  # one band becomes three by broadcasting
 
 
 def _layer_distance(a: Tensor, b: Tensor, head: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """`pbvs score`: comparisons, subsets, and what stands beside every number."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,3 +62,27 @@ def test_everything_that_makes_the_number_stands_beside_it(done, score):
     low, high = told["overall_interval95"]
     assert low <= told["overall"] <= high
     assert score(made, "--arctan-weight", 0).code == 2
+
+
+def test_two_processes_share_the_work_and_one_tells(done, score):
+    made = done.root / "out" / "predictions" / "sar2rgb"
+    words = ("--task", "sar2rgb", "--weights", "standin", "--device", "cpu", "--no-cache", "--json", "-")
+    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pbvs", "score"]
+
+    def together(predictions):
+        return subprocess.run(
+            [*started, str(predictions), str(done.targets / "sar2rgb"), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        )
+
+    ended = together(made)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == json.loads(score(made, "--no-cache", "--json", "-").out)
+    last = pixels.list_images(made)[-1]
+    last.write_bytes(last.read_bytes()[:100])
+    ended = together(made)
+    assert ended.returncode != 0
+    assert last.name in ended.stderr
