@@ -17,7 +17,7 @@ import pbvs
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
 from pbvs.data.layouts import BANDS
-from pbvs.data.pairs import PairTable
+from pbvs.data.pairs import PairDraws, PairTable
 from pbvs.data.plan import PrepareRules
 from pbvs.data.stretch import Uint16Rule
 from pbvs.errors import CheckpointError, UsageError, WeightsError
@@ -31,6 +31,7 @@ from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import Node, TaskSpec
 from pbvs.tasks.steps import code_version, differences
 from pbvs.training import checkpoint
+from pbvs.training.faults import check_batches
 from pbvs.training.gan import Pix2PixHD
 from pbvs.training.loop import Job, Outcome, Report, Trainer, Warn
 from pbvs.training.validation import Validator
@@ -150,10 +151,16 @@ def train_node(
     Raises:
         CheckpointError, DataError, TrainingError, WeightsError: see the parts.
     """
+    pairs = _pairs(training)
+    draws = pairs.train(
+        draws_per_location=training.spec.data.draws_per_location, seed=training.params.training.seed
+    )
+    # Known before an earlier run is moved aside for this one.
+    check_batches(training.params.training, len(draws), fabric.world_size)
     if fabric.is_global_zero:
         _begin(training, mode)
     fabric.barrier()
-    job, started_from = _job(training, fabric, data_workers)
+    job, started_from = _job(training, pairs, draws, fabric, data_workers)
     outcome = Trainer(job, fabric, report, warn).run()
     score = "no held-out location" if outcome.best_score is None else f"best score {outcome.best_score:.4f}"
     mark = f" ({marked(training.judges)})" if marked(training.judges) else ""
@@ -221,15 +228,12 @@ def _record(training: NodeTraining, made_of: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job, str]:
+def _job(
+    training: NodeTraining, pairs: PairTable, draws: PairDraws, fabric: Fabric, data_workers: int
+) -> tuple[Job, str]:
     params = training.params
-    prepared = PreparedData.open(training.prepared)
-    pairs = _pairs(training, prepared)
-    train_draws = pairs.train(
-        draws_per_location=training.spec.data.draws_per_location, seed=params.training.seed
-    )
     dataset = PairDataset(
-        train_draws,
+        draws,
         size_px=training.size_px,
         crop_px=params.training.crop_px,
         flips=params.training.flips,
@@ -257,7 +261,8 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         "bands": list(training.bands),
         "params": params.model_dump(mode="json"),
         "made_of": _made_of_run(training),
-        **prepared.sixteen_bits(training.spec.family),  # for inputs to translate
+        # For inputs to translate.
+        **PreparedData.open(training.prepared).sixteen_bits(training.spec.family),
         "weights": training.judges,
         "marked": marked(training.judges),
     }
@@ -267,17 +272,17 @@ def _job(training: NodeTraining, fabric: Fabric, data_workers: int) -> tuple[Job
         model,
         params.training,
         dataset,
-        len(train_draws),
+        len(draws),
         _validator(training, pairs, fabric),
         data_workers,
     )
     return job, started_from
 
 
-def _pairs(training: NodeTraining, prepared: PreparedData) -> PairTable:
+def _pairs(training: NodeTraining) -> PairTable:
     data = training.spec.data
     return PairTable(
-        prepared,
+        PreparedData.open(training.prepared),
         source=training.spec.source,
         target=training.spec.target,
         family=training.spec.family,

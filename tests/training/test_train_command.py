@@ -112,3 +112,13 @@ def test_first_weights_come_from_one_place(command):
     told = command("--set", "nodes.pix2pixhd.first_weights={task='sar2rgb',official='net_G.pth'}")
     assert told.code == 2
     assert "give either task (and node), or official" in told.err
+
+
+def test_a_batch_that_cannot_be_leaves_the_run_where_it_is(challenge, command):
+    assert command().code == 0
+    best = challenge.root / "runs" / "sar2eo" / "pix2pixhd" / checkpoint.BEST
+    before = best.read_bytes()
+    told = command("--set", f"{SET}.batch_size=64")
+    assert (told.code, "a batch of 64 is larger than the data" in told.err) == (1, True)
+    assert best.read_bytes() == before
+    assert [p.name for p in best.parents[1].iterdir() if "previous" in p.name] == []
