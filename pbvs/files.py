@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     A process killed within the block leaves `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"  # two may write one file, and the last one stays
+    beside = path.with_name(f".{path.stem}.{writer}.part{path.suffix}")
     try:
         yield beside
         beside.replace(path)

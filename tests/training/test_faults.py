@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_no_space_for_the_state_leaves_the_one_before(stopped):
     """/dev/full is a disk without space; what is written whole is first written beside its place."""
     path = stopped / checkpoint.STATE
     before, state = path.read_bytes(), checkpoint.load_state(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_native_id()}.part{path.suffix}")
     beside.symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match="No space left on device; the one before it is still there"):
         checkpoint.save_state(path, state)
