@@ -37,6 +37,7 @@ from pbvs.training.model import Batch, plain
 from pbvs.training.step import train_step
 
 LOSSES = {"original": LossWeights(lpips=0.0, l2=0.0), "winning": LossWeights()}
+VGG_WEIGHTS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # by torchvision's index
 LEARNING_RATE, BETAS = 2e-4, (0.5, 0.999)
 
 
@@ -163,6 +164,16 @@ class Official:
         self.clock.end_step()
         return told
 
+    def _vgg_distance(self, made: Tensor, real: Tensor) -> Tensor:
+        """As published, in the images' own layout."""
+        a, b = (x.expand(-1, 3, -1, -1) for x in (made, real))
+        total = made.new_zeros(())
+        for index, layer in enumerate(self.vgg.features):
+            a, b = layer(a), layer(b)
+            if index in VGG_WEIGHTS:
+                total = total + VGG_WEIGHTS[index] * F.l1_loss(a, b.detach())
+        return total
+
     def _judged(self, source: Tensor, image: Tensor) -> list[list[Tensor]]:
         return self.discriminator(torch.cat([source, image], dim=1))
 
@@ -174,7 +185,7 @@ class Official:
             "d_real": 0.5 * _least_squares(seen_real, 1.0),
             "gan": _least_squares(passed, 1.0),
             "feature_matching": torch.zeros((), device=made.device),
-            "vgg": self.weights.vgg * self.vgg(made, batch.target),
+            "vgg": self.weights.vgg * self._vgg_distance(made, batch.target),
         }
         for ours, real in zip(passed, seen_real, strict=True):
             for a, b in zip(ours[:-1], real[:-1], strict=True):
