@@ -15,7 +15,6 @@ import argparse
 import datetime
 import itertools
 import os
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import rasterio
+from hardware import processor
 
 from pbvs.data.index import PreparedData
 from pbvs.data.prepare import PrepareRules, prepare
@@ -194,9 +194,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True)  # a new one: nothing left over is measured
     os.environ["PBVS_CACHE"] = str(asked.folder / "cache")
-    lines = [
-        f"{datetime.date.today()}; {os.cpu_count()} x {platform.machine()}, rasterio {rasterio.__version__}\n"
-    ]
+    lines = [f"{datetime.date.today()}; {processor()}, rasterio {rasterio.__version__}\n"]
     for part in parts(asked):
         print(part, flush=True)
         lines.append(part)

@@ -22,6 +22,7 @@ import crops
 import many_files
 import rasterio
 from big_mosaic import measure as measure_mosaic
+from hardware import processor
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import Resampling, reproject
 
@@ -139,16 +140,8 @@ def mosaic_lines(folder: Path, side_px: int) -> Iterator[str]:
 
 
 def hardware() -> str:
-    model = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
     versions = f"rasterio {rasterio.__version__}, Python {platform.python_version()}"
-    return f"{os.cpu_count()} x {model}, no GPU used; {versions}"
+    return f"{processor()}, no GPU used; {versions}"
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hardware import processor
 from numpy.typing import NDArray
 
 from pbvs import pixels
@@ -104,15 +105,8 @@ def scored(judge: Judge, targets: dict[str, Stored], answer: Answer) -> TaskScor
 
 
 def hardware() -> str:
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"{len(names)} x {names[0]}, {device}, torch {torch.__version__}, Python {platform.python_version()}"
-    )
+    return f"{processor()}, {device}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from hardware import processor
 
 from pbvs.pixels import resize, write_png
 from pbvs.score.weights import write_standin
@@ -117,12 +117,6 @@ def compared(folder: Path, n: int, size_px: int, environment: dict[str, str]) ->
     return rows
 
 
-def hardware() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
-    named = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} x {named or platform.processor()}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -143,7 +137,7 @@ def main() -> None:
     lines = [
         "# Scoring beside the contestant's own script",
         "",
-        f"{datetime.date.today()}; {hardware()}; stand-in weights; whole processes, imports included.",
+        f"{datetime.date.today()}; {processor()}; stand-in weights; whole processes, imports included.",
         "",
         "| what | seconds | part of the script's | peak GB |",
         "| --- | --- | --- | --- |",

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hardware import processor
 from train_step_side import LOSSES, Side, as_text
 
 SIDE_SCRIPT = Path(__file__).with_name("train_step_side.py")
@@ -139,11 +138,7 @@ def table(size_px: int, ladder: list[Rung], found: dict[str, dict[str, Any]]) ->
 
 
 def hardware(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
-    named = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{os.cpu_count()} x {named or platform.processor()}"
+    return torch.cuda.get_device_name() if device == "cuda" else processor()
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pbvs.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pbvs.score.judge import ScoreReport
+    from pbvs.score.results import ScoreReport
 
 
 def score(
@@ -59,7 +59,8 @@ def score(
     ] = True,
 ) -> None:
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
-    from pbvs.score.judge import Judge, score_folder, score_folders
+    from pbvs.score.folders import score_folder, score_folders
+    from pbvs.score.judge import Judge
     from pbvs.score.rules import Ranking
     from pbvs.score.share import share_of_started
     from pbvs.tasks.chain import write_score

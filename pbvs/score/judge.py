@@ -1,4 +1,4 @@
-"""The judge: both feature networks, and the scores of pairs, folders and folders of tasks.
+"""The judge: both feature networks, and the scores of pairs.
 
 Pairs go through LPIPS one at a time, and through Inception in small groups at its own size, so the score does
 not depend on a batch size, and memory depends on the number of images only by their features (25 kB a pair).
@@ -8,42 +8,31 @@ A pair of 1024 px takes 1 GB at its peak beside the networks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pbvs import pixels
-from pbvs.errors import PbvsError, ScoreError, UsageError, nearest
+from pbvs.errors import PbvsError, ScoreError
 from pbvs.score.columns import further_columns, mean_columns
 from pbvs.score.inception import InceptionFeatures
 from pbvs.score.interval import score_interval
 from pbvs.score.lpips import JUDGE_OF_NET, Net, PerceptualDistance
 from pbvs.score.memory import FileMemory, Memory, Rows, Stored8, TargetFeatures, contents
-from pbvs.score.pairing import ImagePair, pair_by_stem
+from pbvs.score.pairing import ImagePair, check_number, matched, read_pairs
 from pbvs.score.pixel_errors import l1, l2
 from pbvs.score.precision import full_precision
 from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import FID_LAYERS, TASKS, Ranking
 from pbvs.score.sample import Sample
-from pbvs.score.share import ALONE, Share
+from pbvs.score.share import Share
 from pbvs.score.weights import WeightsKind
 
-__all__ = [
-    "ImageRow",
-    "Judge",
-    "Ranking",
-    "ScoreReport",
-    "TaskScore",
-    "score_folder",
-    "score_folders",
-]
-
 Progress = Callable[[int, int], None]
-_BY_DEFAULT = Ranking()
+BY_DEFAULT = Ranking()
 _AT_ONCE = 8  # images in one pass of Inception, whose deep layers are small: half the time of one by one
 
 
@@ -105,7 +94,7 @@ class Judge:
     def score_pairs(
         self,
         pairs: Iterable[tuple[str, Stored8, Stored8]],
-        ranking: Ranking = _BY_DEFAULT,
+        ranking: Ranking = BY_DEFAULT,
         *,
         n_pairs: int | None = None,
         progress: Progress | None = None,
@@ -129,7 +118,7 @@ class Judge:
         self,
         pairs: Sequence[ImagePair],
         share: Share,
-        ranking: Ranking = _BY_DEFAULT,
+        ranking: Ranking = BY_DEFAULT,
         *,
         progress: Progress | None = None,
     ) -> TaskScore:
@@ -170,16 +159,16 @@ class Judge:
         self._compute_features()
         return tally
 
-    def report(self, tasks: Mapping[str, TaskScore], ranking: Ranking = _BY_DEFAULT) -> ScoreReport:
+    def report(self, tasks: Mapping[str, TaskScore], ranking: Ranking = BY_DEFAULT) -> ScoreReport:
         """The report on scores that this judge gave under `ranking`, tasks in the challenge's order."""
         ordered = {task: tasks[task] for task in TASKS if task in tasks}
         return ScoreReport(ranking, self.kind, self.sha256, self.net, ordered)
 
     @torch.inference_mode()
     def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Tally) -> ImageRow:
-        matched, _ = matched_pair(name, prediction, target)
-        made, real = (pixels.levels_from_stored(image) for image in (matched, target))
-        keys = contents(matched), contents(target)
+        fitting = matched(name, prediction, target)
+        made, real = (pixels.levels_from_stored(image) for image in (fitting, target))
+        keys = contents(fitting), contents(target)
         tally.n_resampled += prediction.shape[:2] != target.shape[:2]
         tally.made.append(self._features(keys[0], made, is_target=False))
         tally.real.append(self._features(keys[1], real, is_target=True))
@@ -188,7 +177,7 @@ class Judge:
             lpips = self._lpips(made, real)
             self.memory.keep_distance(*keys, lpips)
         unit = made / pixels.WHITE, real / pixels.WHITE  # float64
-        columns = further_columns(matched, target) if self.takes_columns else {}
+        columns = further_columns(fitting, target) if self.takes_columns else {}
         return ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), columns)
 
     def _lpips(self, made: torch.Tensor, real: torch.Tensor) -> float:
@@ -255,7 +244,7 @@ class _Tally:
         return whole
 
     def task_score(self, ranking: Ranking) -> TaskScore:
-        _check_number(len(self.rows), None)
+        check_number(len(self.rows), None)
         sample = self._sample().by_name()
         lpips, l1_mean, l2_mean = sample.means()
         fid = {layer: sample.fid(layer) for layer in FID_LAYERS}
@@ -288,168 +277,3 @@ def _by_layer(side: Sequence[_Features]) -> dict[int, NDArray[np.float32]]:
     rows = [one.rows for one in side if one.rows is not None]
     assert len(rows) == len(side)
     return {layer: np.stack([row[layer] for row in rows]) for layer in FID_LAYERS}
-
-
-def score_folder(
-    judge: Judge,
-    task: str,
-    pred_dir: Path,
-    target_dir: Path,
-    ranking: Ranking = _BY_DEFAULT,
-    *,
-    progress: Progress | None = None,
-    share: Share = ALONE,
-) -> ScoreReport:
-    """Scores one task's folder of predictions against its folder of targets, paired by stem.
-
-    Args:
-        judge: the networks.
-        task: one of the four; the other three count as missing in the report.
-        pred_dir, target_dir: folders of PNGs and TIFFs.
-        ranking: what makes the score.
-        progress: told (pairs done, pairs in all), of this process's share.
-        share: this process among several that call this alike.
-
-    Raises:
-        UsageError: unknown task, or a folder that does not exist.
-        ScoreError: the folders do not pair, fewer than 2 images, or images that cannot be compared.
-        ImageError: an image cannot be read.
-    """
-    _check_tasks([task])
-    return _score_all(judge, {task: _pairs_of(task, pred_dir, target_dir)}, ranking, progress, share)
-
-
-def score_folders(
-    judge: Judge,
-    pred_root: Path,
-    target_root: Path,
-    tasks: Sequence[str] | None = None,
-    ranking: Ranking = _BY_DEFAULT,
-    *,
-    progress: Progress | None = None,
-    share: Share = ALONE,
-) -> ScoreReport:
-    """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
-
-    Every folder is paired before any network runs. A task of the four that has no targets, or no folder
-    of predictions, counts as missing.
-
-    Args:
-        judge: the networks.
-        pred_root, target_root: the folders that hold the task folders.
-        tasks: look at these only; None for all four.
-        ranking: what makes the scores.
-        progress: told (pairs done, pairs in all), over all tasks, of this process's share.
-        share: this process among several that call this alike.
-
-    Raises:
-        UsageError: unknown task, or a root that does not exist.
-        ScoreError: predictions of a task without targets, no task to score, or as `score_folder`.
-        ImageError: an image cannot be read.
-    """
-    wanted = list(TASKS if tasks is None else tasks)
-    _check_tasks(wanted)
-    for root in (pred_root, target_root):
-        if not root.is_dir():
-            raise UsageError("the folder does not exist", where=root)
-    made, real = ([t for t in wanted if (root / t).is_dir()] for root in (pred_root, target_root))
-    if homeless := [task for task in made if task not in real]:
-        raise ScoreError(
-            f"predictions without targets: {', '.join(homeless)}",
-            where=target_root,
-            next_step="add the targets, or name the tasks to score",
-        )
-    if not made:
-        raise ScoreError(
-            f"no folder of predictions is named as a task ({', '.join(wanted)})",
-            where=pred_root,
-            next_step="name the folder that holds the task folders, or one task's folder with --task",
-        )
-    pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in made}
-    return _score_all(judge, pairs, ranking, progress, share)
-
-
-def _score_all(
-    judge: Judge,
-    tasks: Mapping[str, Sequence[ImagePair]],
-    ranking: Ranking,
-    progress: Progress | None,
-    share: Share,
-) -> ScoreReport:
-    n_all = sum(len(share.of(pairs)) for pairs in tasks.values())
-    n_before, scores = 0, {}
-    for task, pairs in tasks.items():
-        told = _shifted(progress, n_before, n_all)
-        scores[task] = judge.score_together(pairs, share, ranking, progress=told)
-        n_before += len(share.of(pairs))
-    return judge.report(scores, ranking)
-
-
-def _shifted(progress: Progress | None, n_before: int, n_all: int) -> Progress | None:
-    """One count over several tasks."""
-    if progress is None:
-        return None
-    return lambda done, _: progress(n_before + done, n_all)
-
-
-def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:
-    pairs = pair_by_stem(pred_dir, target_dir)
-    _check_number(len(pairs), task)
-    return pairs
-
-
-def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
-    """Name, prediction and target of each pair, `H,W,C` uint8.
-
-    Raises:
-        ScoreError: an image has 16 bits.
-        ImageError: a file is torn.
-    """
-    for stem, prediction, target in pairs:
-        yield stem, _read_8_bits(prediction), _read_8_bits(target)
-
-
-def _read_8_bits(path: Path) -> Stored8:
-    image = pixels.read_image(path)
-    if image.dtype != np.uint8:
-        raise ScoreError(
-            f"the score is taken of 8-bit images, not of {image.dtype}",
-            where=path,
-            next_step="write the image with 8 bits; how 16 become 8 is a choice that the score cannot make",
-        )
-    return image.astype(np.uint8, copy=False)
-
-
-def matched_pair(name: str, prediction: Stored8, target: Stored8) -> tuple[Stored8, Stored8]:
-    """The prediction with its target's bands and size, and the target; ScoreError where they cannot agree."""
-    for image in (prediction, target):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-            raise ScoreError(f"an image is H,W,1|3 uint8, not {image.shape} {image.dtype}", where=name)
-    bands, wanted = prediction.shape[2], target.shape[2]
-    if bands == 1 and wanted == 3:
-        prediction = np.repeat(prediction, 3, axis=2)
-    elif bands == 3 and wanted == 1:
-        if (prediction != prediction[:, :, :1]).any():
-            raise ScoreError(
-                "the prediction is in colour, its target has one band",
-                where=name,
-                next_step="write one band, or three equal ones; is this the right task's folder?",
-            )
-        prediction = prediction[:, :, :1]
-    height, width = target.shape[:2]
-    return pixels.resize(prediction, (height, width)), target
-
-
-def _check_tasks(tasks: Sequence[str]) -> None:
-    for task in tasks:
-        if task not in TASKS:
-            raise UsageError("unknown task", where=task, next_step=nearest(task, list(TASKS)))
-
-
-def _check_number(n_images: int, task: str | None) -> None:
-    if n_images < 2:
-        raise ScoreError(
-            f"FID needs at least 2 images; there {'is' if n_images == 1 else 'are'} {n_images}",
-            where=task,
-            next_step="score more images at once",
-        )

@@ -24,9 +24,9 @@ from pbvs import pixels
 from pbvs.errors import ScoreError, UsageError, nearest
 from pbvs.score.frechet import frechet_distance
 from pbvs.score.inception import RESIZE_RULES, ResizeRule
-from pbvs.score.judge import Judge, matched_pair, read_pairs
+from pbvs.score.judge import Judge
 from pbvs.score.memory import Stored8
-from pbvs.score.pairing import pair_by_stem
+from pbvs.score.pairing import matched, pair_by_stem, read_pairs
 from pbvs.score.pixel_errors import l1, l2
 from pbvs.score.precision import full_precision
 from pbvs.score.rules import FID_LAYERS, TASKS, task_score
@@ -190,7 +190,7 @@ def match_board(
     for (_, n, task), found in pairs.items():
         rows = []
         for name, made, real in read_pairs(found):
-            rows.append(_measure(judge, *matched_pair(name, made, real)))
+            rows.append(_measure(judge, matched(name, made, real), real))
             n_done += 1
             if progress:
                 progress(n_done, n_all)

@@ -1,12 +1,17 @@
-"""Which prediction belongs to which target: by file stem, and nothing may be left over."""
+"""Which prediction belongs to which target, by file stem with nothing left over; and how both are read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from pbvs import pixels
 from pbvs.errors import ScoreError, UsageError
 from pbvs.pixels import list_images
+from pbvs.score.memory import Stored8
 
 _N_NAMED = 10
 
@@ -58,3 +63,55 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _N_NAMED} more" if len(names) > _N_NAMED else ""
     return ", ".join(names[:_N_NAMED]) + more
+
+
+def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
+    """Name, prediction and target of each pair, `H,W,C` uint8.
+
+    Raises:
+        ScoreError: an image has 16 bits.
+        ImageError: a file is torn.
+    """
+    for stem, prediction, target in pairs:
+        yield stem, _read_8_bits(prediction), _read_8_bits(target)
+
+
+def _read_8_bits(path: Path) -> Stored8:
+    image = pixels.read_image(path)
+    if image.dtype != np.uint8:
+        raise ScoreError(
+            f"the score is taken of 8-bit images, not of {image.dtype}",
+            where=path,
+            next_step="write the image with 8 bits; how 16 become 8 is a choice that the score cannot make",
+        )
+    return image.astype(np.uint8, copy=False)
+
+
+def matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
+    """The prediction with its target's bands and size; ScoreError where they cannot agree."""
+    for image in (prediction, target):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+            raise ScoreError(f"an image is H,W,1|3 uint8, not {image.shape} {image.dtype}", where=name)
+    bands, wanted = prediction.shape[2], target.shape[2]
+    if bands == 1 and wanted == 3:
+        prediction = np.repeat(prediction, 3, axis=2)
+    elif bands == 3 and wanted == 1:
+        if (prediction != prediction[:, :, :1]).any():
+            raise ScoreError(
+                "the prediction is in colour, its target has one band",
+                where=name,
+                next_step="write one band, or three equal ones; is this the right task's folder?",
+            )
+        prediction = prediction[:, :, :1]
+    height, width = target.shape[:2]
+    return pixels.resize(prediction, (height, width))
+
+
+def check_number(n_images: int, task: str | None) -> None:
+    """ScoreError for fewer images than an FID needs."""
+    if n_images < 2:
+        raise ScoreError(
+            f"FID needs at least 2 images; there {'is' if n_images == 1 else 'are'} {n_images}",
+            where=task,
+            next_step="score more images at once",
+        )

@@ -15,7 +15,9 @@ from pbvs.data.prepare import prepare
 from pbvs.data.records import content_hash, load_records
 from pbvs.errors import DataError, UsageError
 from pbvs.files import fingerprint, write_csv, write_json
-from pbvs.score.judge import Judge, ScoreReport, score_folders
+from pbvs.score.folders import score_folders
+from pbvs.score.judge import Judge
+from pbvs.score.results import ScoreReport
 from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
 from pbvs.submission import Expected, ReadmeFields, build

@@ -10,7 +10,9 @@ import pytest
 
 from pbvs.errors import ImageError, ScoreError, UsageError
 from pbvs.pixels import resize, write_png
-from pbvs.score.judge import Judge, Ranking, score_folder, score_folders
+from pbvs.score.folders import score_folder, score_folders
+from pbvs.score.judge import Judge
+from pbvs.score.rules import Ranking
 
 N = 4
 

@@ -91,7 +91,7 @@ def test_scores_of_other_images_are_explained_by_nothing(judge, folders):
 
 
 def test_the_usual_rule_is_the_judges_own_score(judge, folders, matches):
-    from pbvs.score.judge import score_folders
+    from pbvs.score.folders import score_folders
     from pbvs.score.rules import Ranking
 
     for layer, rules in ((64, "2024"), (2048, "2026")):
