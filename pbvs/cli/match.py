@@ -33,7 +33,7 @@ def match(
     from pbvs.training.fabric import make_fabric
 
     submissions = read_submissions(file)
-    judge = Judge(weights.value, lpips.net, make_fabric(device.value).device)
+    judge = Judge(weights.value, lpips.value, make_fabric(device.value).device)
     with console.progress("match") as advance:
         found = match_board(judge, submissions, advance)
     told = verdict(found)

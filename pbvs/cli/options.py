@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -37,11 +37,7 @@ class LpipsNet(StrEnum):
 
     vgg = "vgg"
     alex = "alex"
-
-    @property
-    def net(self) -> Literal["vgg", "alex"]:
-        """Its name for the judge."""
-        return "vgg" if self is LpipsNet.vgg else "alex"
+    squeeze = "squeeze"
 
 
 class Precision(StrEnum):

@@ -69,7 +69,7 @@ def score(
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
     made_by = Judge.remembering if cache else Judge
     fabric = make_fabric(device.value, devices=None)
-    judge = made_by(weights.value, lpips.net, fabric.device)
+    judge = made_by(weights.value, lpips.value, fabric.device)
     judge.takes_columns = columns
     share = share_of_started()
 

@@ -75,6 +75,13 @@ JUDGE_FILES: dict[str, JudgeFile] = {
             "LPIPS with AlexNet, by choice",
         ),
         _from_torchvision(
+            "squeezenet1_1",
+            "squeezenet1_1-b8a52dc0.pth",
+            "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+            4958839,
+            "LPIPS with SqueezeNet, by choice",
+        ),
+        _from_torchvision(
             "vgg19",
             "vgg19-dcbb9e9d.pth",
             "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",

@@ -1,7 +1,7 @@
 """LPIPS, version 0.1: the score's perceptual term, and the same thing as a training loss.
 
 Zhang et al. 2018, equation 1, as richzhang/PerceptualSimilarity (package lpips 0.1.4, BSD-2-Clause) has it:
-features after five ReLUs, each pixel's vector scaled to length 1, squared differences weighted by the
+features after some of its layers, each pixel's vector scaled to length 1, squared differences weighted by the
 official heads, averaged over the pixels, summed over the layers. One thing differs: the package adds its
 epsilon to the length, outside the square root, whose gradient is then infinite at vectors of length 0;
 here it stands inside. Values agree to 1e-6.
@@ -10,7 +10,7 @@ here it stands inside. Values agree to 1e-6.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import lpips
 import torch
@@ -22,13 +22,16 @@ from pbvs.score.networks import lpips_backbone
 from pbvs.score.precision import fastest_layout
 from pbvs.score.weights import WeightsKind, judge_state
 
-Net = Literal["vgg", "alex"]
+Net = Literal["vgg", "alex", "squeeze"]
 VERSION = "0.1"
-JUDGE_OF_NET = {"vgg": "vgg16", "alex": "alexnet"}
+JUDGE_OF_NET = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 # Squared lengths of feature vectors lie far above; a vector of length 0 stays 0, its gradient <= 1e5.
 _EPSILON = 1e-10
-# Without gradients a layer is compared in bands of rows of about this many values: they stay in the cache.
-_BAND_VALUES = 1 << 19
+# Without gradients VGG's layers are computed in strips of rows of at most about this many values (64 MB): at
+# 1024 px 1.0 GB less at the same speed. Smaller ones compute too many rows twice.
+_STRIP_VALUES = 1 << 24
+# Features are compared in bands of about this many values: they stay in the cache of a core.
+_BAND_VALUES = 1 << 17
 
 
 class PerceptualDistance(nn.Module):
@@ -36,7 +39,7 @@ class PerceptualDistance(nn.Module):
 
     Args:
         kind: which weights the backbone gets; the heads are always the official ones.
-        net: `vgg` (the score's) or `alex`.
+        net: `vgg` (the score's), `alex` or `squeeze`.
         check_range: refuse values outside [-1,1]; switched off in training, to save the time.
 
     Attributes:
@@ -57,8 +60,9 @@ class PerceptualDistance(nn.Module):
             raise UsageError("unknown LPIPS net", where=net, next_step=nearest(net, list(JUDGE_OF_NET)))
         state, self.sha256 = judge_state(JUDGE_OF_NET[net], kind)
         backbone = _filled(lpips_backbone(net), state)
-        self.slices = nn.ModuleList(getattr(backbone, f"slice{i}") for i in range(1, 6))
         heads, self.heads_sha256 = _official_heads(net)
+        slices = [getattr(backbone, f"slice{i + 1}") for i in range(len(heads))]
+        self.stages = nn.ModuleList(map(_Stage, slices, [*slices[1:], nn.Sequential()]))
         for index, head in enumerate(heads):
             self.register_buffer(f"head{index}", head)
         scaling = lpips.ScalingLayer()
@@ -85,10 +89,12 @@ class PerceptualDistance(nn.Module):
             _check_range(y)
         a, b = self._scaled(x), self._scaled(y)
         total = a.new_zeros(len(a), dtype=torch.float32)
-        for index, part in enumerate(self.slices):
-            # One slice of both at a time: the features of earlier ones are let go without gradients.
-            a, b = part(a), part(b)
-            total = total + _layer_distance(a, b, self.get_buffer(f"head{index}"))
+        with_gradients = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+        compare = _compared if with_gradients else _compared_in_strips
+        for index, stage in enumerate(self.stages):
+            # One stage of both at a time: the features of earlier ones are let go without gradients.
+            distance, a, b = compare(cast(_Stage, stage), a, b, self.get_buffer(f"head{index}"))
+            total = total + distance
         return total
 
     def train(self, mode: bool = True) -> PerceptualDistance:
@@ -100,21 +106,85 @@ class PerceptualDistance(nn.Module):
         return fastest_layout((image - self.shift) / self.scale)  # one band becomes three by broadcasting
 
 
-def _layer_distance(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
-    """`N` weighted squared differences of unit vectors, averaged over the pixels of `N,C,H,W`."""
-    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
-        return _summed(a, b, head) / (a.shape[2] * a.shape[3])
-    rows = max(1, _BAND_VALUES // (a.shape[1] * a.shape[3]))
-    bands = zip(torch.split(a, rows, dim=2), torch.split(b, rows, dim=2), strict=True)
-    total = torch.stack([_summed(x, y, head).double() for x, y in bands]).sum(dim=0)
-    return (total / (a.shape[2] * a.shape[3])).float()
+class _Stage(nn.Module):
+    """What lies between two compared layers: `body` up to the layer, then `pool` towards the next one.
+
+    Attributes:
+        halo_rows: how many rows at an inner border of a strip the body gets wrong, for want of neighbours;
+            None where the stage is not made for strips.
+    """
+
+    def __init__(self, part: nn.Sequential, followed_by: nn.Sequential):
+        super().__init__()
+        self.body = nn.Sequential(*(layer for layer in part if not isinstance(layer, nn.MaxPool2d)))
+        self.pool = nn.Sequential(*(layer for layer in followed_by if isinstance(layer, nn.MaxPool2d)))
+        goes = all(map(_goes_in_strips, self.body)) and all(p.kernel_size == p.stride == 2 for p in self.pool)
+        self.halo_rows = sum(isinstance(layer, nn.Conv2d) for layer in self.body) if goes else None
+
+
+def _goes_in_strips(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return layer.kernel_size == (3, 3) and layer.stride == layer.padding == (1, 1)
+    return isinstance(layer, nn.ReLU)
+
+
+def _compared(stage: _Stage, a: Tensor, b: Tensor, head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`N` distances at one layer, averaged over its pixels, and what the next stage is given of both."""
+    a, b = stage.body(a), stage.body(b)
+    return _summed(a, b, head) / (a.shape[2] * a.shape[3]), stage.pool(a), stage.pool(b)
+
+
+def _compared_in_strips(stage: _Stage, a: Tensor, b: Tensor, head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `_compared`, without gradients and with as little memory as can be.
+
+    A strip is computed with so many rows above and below it that its own come out as those of the whole.
+    """
+    n, _, height, width = a.shape
+    rows, halo = height, 0
+    if stage.halo_rows is not None:
+        # An even number: the pool takes two at a time.
+        rows, halo = max(2, _STRIP_VALUES // (n * head.shape[1] * width) // 2 * 2), stage.halo_rows
+    total, n_pixels = a.new_zeros(n, dtype=torch.float64), 0
+    pooled: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for top in range(0, max(height - 1, 1), rows):
+        # A single row left over goes with the strip before it, as the pool leaves it out.
+        bottom = height if top + rows >= height - 1 else top + rows
+        above, below = min(top, halo), min(height - bottom, halo)
+        strips = []
+        for side, kept in zip((a, b), pooled, strict=True):
+            strip = stage.body(side[:, :, top - above : bottom + below])
+            strips.append(strip[:, :, above : strip.shape[2] - below])
+            kept.append(stage.pool(strips[-1]))
+        total += _summed_in_bands(strips[0], strips[1], head)
+        n_pixels += strips[0].shape[2] * strips[0].shape[3]
+    below_a, below_b = (torch.cat(kept, dim=2) if len(kept) > 1 else kept[0] for kept in pooled)
+    return (total / n_pixels).float(), below_a, below_b
 
 
 def _summed(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
+    """`N` weighted squared differences of unit vectors, summed over the pixels of `N,C,H,W`."""
     if a.dtype.itemsize < 4:  # under autocast: the epsilon does not fit a float16
         a, b = a.float(), b.float()
     difference = unit_vectors(a) - unit_vectors(b)
     return (difference.square() * head).sum(dim=(1, 2, 3))
+
+
+def _summed_in_bands(a: Tensor, b: Tensor, head: Tensor) -> Tensor:
+    """As `_summed`, in float64 over bands of rows, reusing memory: a third of the time."""
+    rows = max(1, _BAND_VALUES // (a.shape[1] * a.shape[3]))
+    total = a.new_zeros(len(a), dtype=torch.float64)
+    for x, y in zip(torch.split(a, rows, dim=2), torch.split(b, rows, dim=2), strict=True):
+        # Both are rounded alike before they are subtracted, so equal images are exactly 0 apart.
+        difference = x.float() * _inverse_length(x)
+        difference.sub_(y.float() * _inverse_length(y)).square_().mul_(head)
+        total += difference.sum(dim=(1, 2, 3)).double()
+    return total
+
+
+def _inverse_length(features: Tensor) -> Tensor:
+    """`N,1,H,W` of `N,C,H,W`, float32."""
+    squared: Tensor = torch.linalg.vecdot(features.float(), features.float(), dim=1)
+    return squared.add_(_EPSILON).rsqrt_().unsqueeze(1)
 
 
 def unit_vectors(features: Tensor) -> Tensor:
@@ -131,7 +201,7 @@ def _filled(backbone: nn.Module, state: dict[str, Tensor]) -> nn.Module:
 
 
 def _official_heads(net: Net) -> tuple[list[Tensor], str]:
-    """The five `1,C,1,1` heads that the lpips package carries, and the SHA-256 of their file."""
+    """The `1,C,1,1` heads that the lpips package carries, and the SHA-256 of their file."""
     path = Path(lpips.__file__).parent / "weights" / f"v{VERSION}" / f"{net}.pth"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -139,7 +209,7 @@ def _official_heads(net: Net) -> tuple[list[Tensor], str]:
         raise WeightsError(
             f"the LPIPS heads cannot be loaded: {error}", where=path, next_step="install lpips again"
         ) from error
-    return [state[f"lin{i}.model.1.weight"] for i in range(5)], sha256_of_file(path)
+    return [state[f"lin{i}.model.1.weight"] for i in range(len(state))], sha256_of_file(path)
 
 
 def _check_shapes(x: Tensor, y: Tensor) -> None:

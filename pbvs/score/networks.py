@@ -12,7 +12,7 @@ from torch import nn
 from torchvision import models
 
 # What each judge uses of its file; the classifiers of VGG and AlexNet are most of theirs.
-_NEEDED = {"vgg16": "features.", "vgg19": "features.", "alexnet": "features."}
+_NEEDED = dict.fromkeys(("vgg16", "vgg19", "alexnet", "squeezenet1_1"), "features.")
 
 
 def is_needed(name: str, tensor_name: str) -> bool:
@@ -31,8 +31,12 @@ def whole_network(name: str) -> nn.Module:
 
 
 def lpips_backbone(net: str) -> nn.Module:
-    """The `vgg` or `alex` of the lpips package, in slices `slice1..slice5`, on the meta device."""
-    kinds = {"vgg": pretrained_networks.vgg16, "alex": pretrained_networks.alexnet}
+    """The `vgg`, `alex` or `squeeze` of the lpips package, in slices `slice1...`, on the meta device."""
+    kinds = {
+        "vgg": pretrained_networks.vgg16,
+        "alex": pretrained_networks.alexnet,
+        "squeeze": pretrained_networks.squeezenet,
+    }
     with torch.device("meta"), warnings.catch_warnings():
         # lpips 0.1.4 still asks torchvision by `pretrained=`, which torchvision warns of.
         warnings.simplefilter("ignore", UserWarning)

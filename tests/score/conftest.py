@@ -41,7 +41,7 @@ def judge() -> Judge:
 @pytest.fixture(scope="session")
 def standin_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("torch_home")
-    write_standin(home, ["inception", "alexnet"])
+    write_standin(home, ["inception", "alexnet", "squeezenet1_1"])
     return home
 
 

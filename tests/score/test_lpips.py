@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pbvs.errors import ScoreError, UsageError
-from pbvs.score.lpips import PerceptualDistance, unit_vectors
+from pbvs.score.lpips import Net, PerceptualDistance, unit_vectors
 from pbvs.score.networks import lpips_backbone
 from pbvs.score.weights import judge_state
 
@@ -37,15 +37,29 @@ def _reference(net: str) -> lpips.LPIPS:
         return lpips.LPIPS(net=net, version="0.1", verbose=False)
 
 
+@pytest.mark.parametrize("net", ["alex", "squeeze"])
 @pytest.mark.parametrize("bands", [1, 3])
-def test_alexnet_equals_the_package_on_the_same_weights(
-    alex: PerceptualDistance, hub_with_standins: Path, bands: int
+def test_smaller_networks_equal_the_package_on_the_same_weights(
+    hub_with_standins: Path, net: Net, bands: int
 ) -> None:
     x, y = _pair(bands)
     with torch.no_grad():
-        expected = _reference("alex")(x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)).flatten()
+        expected = _reference(net)(x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)).flatten()
         assert expected.min() > 0.01
-        torch.testing.assert_close(alex(x, y), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(PerceptualDistance("standin", net)(x, y), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 70, 64), (2, 3, 33, 47), (1, 3, 97, 16)])
+def test_strips_of_rows_give_the_values_of_the_whole(
+    vgg: PerceptualDistance, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    generator = torch.Generator().manual_seed(7)
+    x, y = (torch.rand(shape, generator=generator) * 2 - 1 for _ in range(2))
+    with torch.no_grad():
+        whole = vgg(x, y)
+        for n_values in (1, 64 * 16 * shape[3] * shape[0]):  # two rows at a time; sixteen of the first layer
+            monkeypatch.setattr("pbvs.score.lpips._STRIP_VALUES", n_values)
+            torch.testing.assert_close(vgg(x, y), whole, rtol=1e-6, atol=0)
 
 
 def test_vgg_equals_the_packages_own_forward(vgg: PerceptualDistance) -> None:

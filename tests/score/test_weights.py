@@ -47,7 +47,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("name", ["inception", "vgg16", "alexnet", "vgg19"])
+@pytest.mark.parametrize("name", ["inception", "vgg16", "alexnet", "squeezenet1_1", "vgg19"])
 def test_missing_official_weights_fail_at_once_and_say_what_to_do(
     name: str, empty_hub: Path, no_network: None
 ) -> None:
