@@ -30,10 +30,10 @@ def match(
     from pbvs.score.judge import Judge
     from pbvs.score.match import match_board, read_submissions, verdict
     from pbvs.score.weights import marked
-    from pbvs.training.fabric import make_fabric
+    from pbvs.training.device import device_of_process
 
     submissions = read_submissions(file)
-    judge = Judge(weights.value, lpips.value, make_fabric(device.value).device)
+    judge = Judge(weights.value, lpips.value, device_of_process(device.value))
     with console.progress("match") as advance:
         found = match_board(judge, submissions, advance)
     told = verdict(found)

@@ -61,15 +61,14 @@ def score(
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
     from pbvs.score.folders import score_folder, score_folders
     from pbvs.score.judge import Judge
+    from pbvs.score.results import write_score
     from pbvs.score.rules import Ranking
     from pbvs.score.share import share_of_started
-    from pbvs.tasks.chain import write_score
-    from pbvs.training.fabric import make_fabric
+    from pbvs.training.device import device_of_process
 
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
     made_by = Judge.remembering if cache else Judge
-    fabric = make_fabric(device.value, devices=None)
-    judge = made_by(weights.value, lpips.value, fabric.device)
+    judge = made_by(weights.value, lpips.value, device_of_process(device.value))
     judge.takes_columns = columns
     share = share_of_started()
 

@@ -42,13 +42,12 @@ def translate(
     from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import runs_with
     from pbvs.tasks.translate import Translator, translate_folder
-    from pbvs.training.fabric import make_fabric
+    from pbvs.training.device import device_of_process
 
     book = book_with(tasks, task, set_)
     graph = book.graph(task)
     found = runs_with(book, task, runs, checkpoint)
-    fabric = make_fabric(device.value)
-    translator = Translator(book, task, found, fabric.device, graph.part(start, end))
+    translator = Translator(book, task, found, device_of_process(device.value), graph.part(start, end))
     with console.progress(f"{task}.translate") as advance:
         done = translate_folder(translator, inputs, out, overwrite=overwrite, progress=advance)
     if json:

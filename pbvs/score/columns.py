@@ -12,14 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    spectral_angle_mapper,
-    structural_similarity_index_measure,
-    visual_information_fidelity,
-)
-from torchmetrics.functional.regression import pearson_corrcoef
 
 from pbvs import pixels
 
@@ -39,14 +31,17 @@ def further_columns(made: NDArray[np.uint8], real: NDArray[np.uint8]) -> dict[st
         None where a measure is not a number: PSNR of equal images, NCC of an even one, VIF under 41 pixels,
         angles of one band or with black.
     """
-    a, b = (pixels.levels_from_stored(image).double() / pixels.WHITE for image in (made, real))
+    from torchmetrics.functional import image, regression  # takes a second, which few scorings need
+
+    a, b = (pixels.levels_from_stored(stored).double() / pixels.WHITE for stored in (made, real))
+    is_even = bool(a.min() == a.max() or b.min() == b.max())
     found = {
-        "psnr": peak_signal_noise_ratio(a, b, data_range=(0.0, 1.0)),
-        "ssim": structural_similarity_index_measure(a, b, data_range=(0.0, 1.0)),
+        "psnr": image.peak_signal_noise_ratio(a, b, data_range=(0.0, 1.0)),
+        "ssim": image.structural_similarity_index_measure(a, b, data_range=(0.0, 1.0)),
         "mae": (a - b).abs().mean(),
-        "ncc": _correlation(a, b),
-        "vif": visual_information_fidelity(a, b) if min(a.shape[2:]) >= _VIF_LEAST_PX else None,
-        "angular_error": spectral_angle_mapper(a, b) if a.shape[1] == 3 else None,
+        "ncc": None if is_even else regression.pearson_corrcoef(a.flatten(), b.flatten()),
+        "vif": image.visual_information_fidelity(a, b) if min(a.shape[2:]) >= _VIF_LEAST_PX else None,
+        "angular_error": image.spectral_angle_mapper(a, b) if a.shape[1] == 3 else None,
     }
     return {name: _number(found[name]) for name in COLUMNS}
 
@@ -58,12 +53,6 @@ def mean_columns(rows: list[Mapping[str, float | None]]) -> dict[str, float | No
         values = [value for row in rows if (value := row[name]) is not None]
         means[name] = float(np.mean(values)) if values else None
     return means
-
-
-def _correlation(a: Tensor, b: Tensor) -> Tensor | None:
-    if a.min() == a.max() or b.min() == b.max():
-        return None
-    return pearson_corrcoef(a.flatten(), b.flatten())
 
 
 def _number(value: Any) -> float | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pbvs.errors import ScoreError, UsageError, nearest
 from pbvs.score.judge import BY_DEFAULT, Judge, Progress
-from pbvs.score.pairing import ImagePair, check_number, pair_by_stem
+from pbvs.score.pairing import ImagePair, check_headers, check_number, pair_by_stem
 from pbvs.score.results import ScoreReport
 from pbvs.score.rules import TASKS, Ranking
 from pbvs.score.share import ALONE, Share
@@ -118,6 +118,7 @@ def _shifted(progress: Progress | None, n_before: int, n_all: int) -> Progress |
 def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:
     pairs = pair_by_stem(pred_dir, target_dir)
     check_number(len(pairs), task)
+    check_headers(pairs)
     return pairs
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pbvs import pixels
-from pbvs.errors import ScoreError, UsageError
+from pbvs.data.headers import HeaderReader
+from pbvs.errors import ImageError, ScoreError, UsageError
 from pbvs.pixels import list_images
 from pbvs.score.memory import Stored8
 
@@ -65,6 +68,31 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_N_NAMED]) + more
 
 
+def check_headers(pairs: Sequence[ImagePair]) -> None:
+    """Refuses what the headers of files tell cannot be scored, before anything is computed.
+
+    Raises:
+        ScoreError: an image is not of 8 bits, or has neither one band nor three.
+        ImageError: not a PNG or TIFF, or cut short.
+    """
+    reader = HeaderReader()
+    for path in (path for pair in pairs for path in (pair.prediction, pair.target)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # predictions need no place
+                header = reader.read(str(path))
+        except (ImageError, RasterioError, OSError) as error:
+            reason = error.what if isinstance(error, ImageError) else str(error)
+            raise ImageError(f"the image cannot be read: {reason}", where=path) from error
+        _refuse_other_types(header.dtype, path)
+        if header.bands not in (1, 3):
+            raise ScoreError(
+                f"an image has one band or three, not {header.bands}",
+                where=path,
+                next_step="write it as gray or RGB, without transparency",
+            )
+
+
 def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
     """Name, prediction and target of each pair, `H,W,C` uint8.
 
@@ -78,13 +106,18 @@ def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Store
 
 def _read_8_bits(path: Path) -> Stored8:
     image = pixels.read_image(path)
-    if image.dtype != np.uint8:
-        raise ScoreError(
-            f"the score is taken of 8-bit images, not of {image.dtype}",
-            where=path,
-            next_step="write the image with 8 bits; how 16 become 8 is a choice that the score cannot make",
-        )
+    _refuse_other_types(str(image.dtype), path)
     return image.astype(np.uint8, copy=False)
+
+
+def _refuse_other_types(dtype: str, path: Path) -> None:
+    if dtype != "uint8":
+        raise ScoreError(
+            f"the score is taken of 8-bit images, not of {dtype}",
+            where=path,
+            next_step="write the image with 8 bits; how other values become 8 bits is a choice that the "
+            "score cannot make",
+        )
 
 
 def matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:

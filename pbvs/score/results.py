@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pbvs.errors import ScoreError
+from pbvs.files import write_csv, write_json
 from pbvs.score.interval import Comparison, SubsetScore, compare, overall_interval, subset_score
 from pbvs.score.rules import TASKS, Ranking, overall
 from pbvs.score.sample import Sample
@@ -177,3 +180,20 @@ class ScoreReport:
             for task, score in self.tasks.items()
             for row in score.per_image
         ]
+
+
+def write_score(
+    report: ScoreReport, to_json: Path | None, to_csv: Path | None, told: dict[str, Any] | None = None
+) -> None:
+    """Writes a score as JSON (`told`, by default the report's own) and, a row an image, as CSV."""
+    if to_json is not None:
+        write_json(to_json, told or report.to_json())
+    if to_csv is not None:
+        rows = report.csv_rows()
+        write_csv(to_csv, list(rows[0]), [list(row.values()) for row in rows])
+
+
+def read_score(path: Path) -> dict[str, Any]:
+    """A score written by `write_score`."""
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pbvs import pixels
 from pbvs.data.index import INDEX_NAME
@@ -14,10 +12,10 @@ from pbvs.data.layouts import BANDS, find_images, inputs_folder
 from pbvs.data.prepare import prepare
 from pbvs.data.records import content_hash, load_records
 from pbvs.errors import DataError, UsageError
-from pbvs.files import fingerprint, write_csv, write_json
+from pbvs.files import fingerprint
 from pbvs.score.folders import score_folders
 from pbvs.score.judge import Judge
-from pbvs.score.results import ScoreReport
+from pbvs.score.results import write_score
 from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
 from pbvs.submission import Expected, ReadmeFields, build
@@ -27,6 +25,7 @@ from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
 from pbvs.tasks.train import NodeTraining, check_judges, prepare_rules, train_node, working_size_px
+from pbvs.training.device import device_of_process
 from pbvs.training.fabric import make_fabric
 
 PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
@@ -95,7 +94,7 @@ class _Chain:
         self.all_tasks = self.book.in_order(settings.tasks)
         self.trained = [t for t in self.all_tasks if self.book.graph(t).trainable]
         self.runs = Runs(settings.runs)
-        self.device = make_fabric(settings.accelerator).device
+        self.device = device_of_process(settings.accelerator)
 
     def steps(self) -> list[Step]:
         self._check_judges()
@@ -373,20 +372,3 @@ def expected_images(book: TaskBook) -> dict[str, Expected]:
     """Size and bands that the images of each of the challenge's tasks must have in a submission."""
     specs = [book.spec(task) for task in CHALLENGE_TASKS if task in book.names]
     return {spec.task: Expected(size_px=spec.size_px, bands=BANDS[spec.target]) for spec in specs}
-
-
-def write_score(
-    report: ScoreReport, to_json: Path | None, to_csv: Path | None, told: dict[str, Any] | None = None
-) -> None:
-    """Writes a score as JSON (`told`, by default the report's own) and, a row an image, as CSV."""
-    if to_json is not None:
-        write_json(to_json, told or report.to_json())
-    if to_csv is not None:
-        rows = report.csv_rows()
-        write_csv(to_csv, list(rows[0]), [list(row.values()) for row in rows])
-
-
-def read_score(path: Path) -> dict[str, Any]:
-    """A score written by `write_score`."""
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told

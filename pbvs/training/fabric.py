@@ -12,6 +12,7 @@ from lightning.fabric.plugins import MixedPrecision
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from pbvs.errors import UsageError
+from pbvs.training.device import check_device
 from pbvs.training.memory import keep_freed_memory
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -33,8 +34,7 @@ def make_fabric(
     Raises:
         UsageError: the device is not there, or cannot train in this precision.
     """
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UsageError("there is no CUDA device here", where="--device cuda", next_step="use --device cpu")
+    check_device(accelerator)
     if devices is None:
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     several = devices * nodes > 1
