@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import pbvs
-from pbvs.cli import console, data, match, run, score, submit, tasks, train, translate, weights
+from pbvs.cli import calibrate, console, data, match, run, score, submit, tasks, train, translate, weights
 from pbvs.errors import PbvsError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("calibrate")(calibrate.calibrate)
 app.command("translate")(translate.translate)
 app.command("score")(score.score)
 app.command("match")(match.match)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,20 @@ from pbvs.cli.options import (
     SetOption,
     TasksFolderOption,
 )
+
+
+class TranslatePrecision(StrEnum):
+    """Numbers the networks compute with."""
+
+    fp32 = "32-true"
+    bf16 = "bf16-mixed"
+
+
+class Format(StrEnum):
+    """Files of the images made."""
+
+    png = "png"
+    tiff = "tiff"
 
 
 def translate(
@@ -35,21 +51,59 @@ def translate(
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
     device: DeviceOption = Device.auto,
+    precision: Annotated[
+        TranslatePrecision,
+        typer.Option("--precision", help="bf16-mixed: faster where the device can, within 2 of 255."),
+    ] = TranslatePrecision.fp32,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Images that go through the networks together.")
+    ] = 1,
+    strips: Annotated[
+        bool,
+        typer.Option(
+            "--strips",
+            help="Layer by layer in strips of rows, the rest in scratch files (TMPDIR): the same images "
+            "with little memory. Without it, where memory runs out.",
+        ),
+    ] = False,
+    format: Annotated[
+        Format, typer.Option("--format", help="tiff: keeps an input's place on Earth; png for submissions.")
+    ] = Format.png,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Translates every image: as many out as in, at exactly the task's size, lossless."""
+    """Translates every image: as many out as in, at exactly the task's size, lossless.
+
+    `torchrun -m pbvs translate ...` shares the images among processes, one a device.
+    """
+    from pbvs.modules.node import Computing
+    from pbvs.score.share import share_of_started
     from pbvs.tasks.book import book_with
     from pbvs.tasks.runs import runs_with
-    from pbvs.tasks.translate import Translator, translate_folder
+    from pbvs.tasks.translate import translate_folder
+    from pbvs.tasks.translator import Translator
     from pbvs.training.device import device_of_process
 
     book = book_with(tasks, task, set_)
     graph = book.graph(task)
     found = runs_with(book, task, runs, checkpoint)
-    translator = Translator(book, task, found, device_of_process(device.value), graph.part(start, end))
-    with console.progress(f"{task}.translate") as advance:
-        done = translate_folder(translator, inputs, out, overwrite=overwrite, progress=advance)
+    computing = Computing(precision.value, strips)
+    part = graph.part(start, end)
+    translator = Translator(book, task, found, device_of_process(device.value), part, computing)
+    share = share_of_started()
+    with console.progress(f"{task}.translate") if share.rank == 0 else nullcontext() as advance:
+        done = translate_folder(
+            translator,
+            inputs,
+            out,
+            overwrite=overwrite,
+            batch=batch,
+            format=format.value,
+            progress=advance,
+            share=share,
+        )
+    if share.rank:
+        return  # of several processes, the first one tells
     if json:
         told = {"images": done.images, "made_now": done.made_now, "seconds_per_image": done.seconds_per_image}
         console.result_json({"task": task, "out": str(out), **told})

@@ -115,6 +115,25 @@ class FixedPairs:
         return Pair(place.location, source, partners[0])
 
 
+class EverySource:
+    """Every source once, in the order of the places: the n-th of a place with the n-th of its partners."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._pairs = [
+            Pair(place.location, source, partners[n % len(partners)])
+            for place in places
+            for n, (source, partners) in enumerate(place.choices)
+        ]
+
+    def __len__(self) -> int:
+        """Draws an epoch: the sources."""
+        return len(self._pairs)
+
+    def draw(self, n: int) -> Pair:
+        """The pair at global position `n`; see `Draws`."""
+        return self._pairs[n % len(self._pairs)]
+
+
 class PairTable:
     """All pairs of a source and a target modality, split by location; built once, drawn from twice.
 
@@ -187,6 +206,14 @@ class PairTable:
             DataError: no location is held out.
         """
         return FixedPairs(self._some("heldout"))
+
+    def every_source(self) -> EverySource:
+        """Each source of the locations that are not held out, once.
+
+        Raises:
+            DataError: all locations are held out.
+        """
+        return EverySource(self._some("train"))
 
     def locations(self, split: DrawSplit) -> list[Location]:
         """The locations of one side, in its order; may be empty."""

@@ -112,9 +112,19 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`N,bands_in,H,W` to `N,bands_out,H,W`, both in [-1,1]."""
         height, width = x.shape[-2:]
-        padded = _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
+        padded = self.padded(x)
         out = self._enhanced(padded) if self.enhancers else self._run("model", padded)
         return out[..., :height, :width]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """`x` continued on the right and below to sides that the network can work at."""
+        height, width = x.shape[-2:]
+        return _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
+
+    def enhancer(self, n: int, half: Literal[1, 2]) -> nn.Sequential:
+        """The part of enhancer `n` (from 1 on) before (1) or behind (2) the sum with what is coarser."""
+        layers: nn.Sequential = getattr(self, f"model{n}_{half}")
+        return layers
 
     def _side_px(self, side_px: int) -> int:
         """The next side that the network can work at."""
@@ -123,7 +133,7 @@ class Generator(nn.Module):
     def _enhanced(self, x: Tensor) -> Tensor:
         pyramid = [x]
         for _ in range(self.enhancers):
-            pyramid.append(_halved(pyramid[-1]))
+            pyramid.append(halved(pyramid[-1]))
         out = self._run("model", pyramid[-1])
         for n in range(1, self.enhancers + 1):
             finer = pyramid[self.enhancers - n]
@@ -147,7 +157,8 @@ def _reflected(x: Tensor, dim: Literal[-1, -2], side_px: int) -> Tensor:
     return x
 
 
-def _halved(x: Tensor) -> Tensor:
+def halved(x: Tensor) -> Tensor:
+    """Half the size, by averages of 3 x 3 pixels of which those outside do not count."""
     return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
 
 
@@ -204,7 +215,7 @@ class Discriminator(nn.Module):
         for scale in reversed(range(self.config.scales)):
             results.append(self._at_scale(scale, x))
             if scale:
-                x = _halved(x)
+                x = halved(x)
         return results
 
     def _at_scale(self, scale: int, x: Tensor) -> list[Tensor]:

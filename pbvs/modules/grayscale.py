@@ -47,5 +47,7 @@ def _three_to_one(params: Params, bands: list[int], target: int) -> int:
     return 1
 
 
-GRAYSCALE = NodeKind(GrayscaleParams, (1, 1), _three_to_one, _prepare_grayscale)
-INTENSITY = NodeKind(IntensityParams, (1, 1), lambda params, bands, target: bands[0], _prepare_intensity)
+GRAYSCALE = NodeKind(GrayscaleParams, (1, 1), _three_to_one, _prepare_grayscale, reads="sum")
+INTENSITY = NodeKind(
+    IntensityParams, (1, 1), lambda params, bands, target: bands[0], _prepare_intensity, reads="pixel"
+)

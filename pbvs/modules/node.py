@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -20,15 +20,33 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@dataclass(frozen=True)
+class Computing:
+    """How networks compute while they translate.
+
+    Attributes:
+        precision: `32-true`, or `bf16-mixed` (autocast): faster where the device can, within 2 of 255.
+        in_strips: go layer by layer in strips of rows with the rest on disk, for images too large for
+            memory; else that is done where memory runs out. See `pbvs.models.strips`.
+    """
+
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    in_strips: bool = False
+
+
 class Surroundings(Protocol):
     """What a node may ask for when it is made ready to run."""
+
+    @property
+    def computing(self) -> Computing:
+        """How the node's network is to compute."""
 
     @property
     def device(self) -> torch.device:
         """Where the node's network runs."""
 
-    def trained(self, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """Header and weights of this node's trained network (`G`)."""
+    def trained(self, network: str, which: str = "best") -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        """Header and weights of this node's trained network (`G`): its `best`, its `last`, or a file."""
 
     def translator(self, task: str) -> Operator:
         """The whole of another task, source levels in, stored levels (whole numbers) out."""
@@ -45,6 +63,8 @@ class NodeKind:
             raises ValueError with words for the user when the inputs do not fit.
         prepare: makes the operator.
         trainable: whether it has weights of its own to train.
+        reads: what one pixel of its image depends on: `area`, many pixels of its inputs; `pixel`, that one
+            pixel of its only input; `sum`, no more of that pixel than the sum of its three bands.
     """
 
     params: type[Params]
@@ -52,3 +72,4 @@ class NodeKind:
     bands: Callable[[Any, list[int], int], int]
     prepare: Callable[[Any, Surroundings], Operator]
     trainable: bool = False
+    reads: Literal["area", "pixel", "sum"] = "area"

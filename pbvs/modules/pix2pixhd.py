@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,13 @@ from pbvs import pixels
 from pbvs.losses.total import LossWeights
 from pbvs.models.adapt import BandRule
 from pbvs.models.pix2pixhd import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from pbvs.modules.node import NodeKind, Operator, Params, Surroundings
+from pbvs.models.strips import is_out_of_memory, run_in_strips
+from pbvs.modules.inference import InferenceParams, Translate, averaged
+from pbvs.modules.node import Computing, NodeKind, Operator, Params, Surroundings
 from pbvs.training.schedule import TrainingConfig
+
+_LOG = logging.getLogger(__name__)
+PLAINLY = Computing()
 
 
 def _height_and_width(value: Any) -> Any:
@@ -60,6 +66,12 @@ class Pix2PixHDParams(Params):
     losses: LossWeights = LossWeights()
     training: TrainingConfig
     first_weights: FirstWeights | None = None
+    inference: InferenceParams = InferenceParams()
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """All that decides the trained weights, JSON-like."""
+        return self.model_dump(mode="json", exclude={"inference"})
 
     @model_validator(mode="after")
     def _agree(self) -> Pix2PixHDParams:
@@ -88,20 +100,47 @@ def trained_discriminator(header: dict[str, Any], state: Mapping[str, Tensor]) -
 
 
 def _prepare(params: Pix2PixHDParams, around: Surroundings) -> Operator:
-    """The operator follows the checkpoint's own settings, not the task file's of today."""
-    header, state = around.trained("G")
-    network = trained_generator(header, state).to(around.device).eval()
-    size_px = (int(header["size_px"][0]), int(header["size_px"][1]))
-    return lambda images: translated(network, images[0], size_px)
+    """The operator follows each checkpoint's own settings, not the task file's of today."""
+
+    def member(which: str) -> Translate:
+        header, state = around.trained("G", which)
+        network = trained_generator(header, state).to(around.device).eval()
+        height, width = (int(side) for side in header["size_px"])
+
+        def translate(levels: Tensor, is_transposed: bool) -> Tensor:
+            size_px = (width, height) if is_transposed else (height, width)
+            return translated(network, levels, size_px, around.computing)
+
+        return translate
+
+    average = averaged([member(which) for which in params.inference.checkpoints], params.inference)
+    return lambda images: average(images[0])
 
 
 @torch.inference_mode()
-def translated(network: Generator, levels: Tensor, size_px: tuple[int, int]) -> Tensor:
-    """Levels through a trained generator at `size_px`, back at the size they came in."""
+def translated(
+    network: Generator, levels: Tensor, size_px: tuple[int, int], computing: Computing = PLAINLY
+) -> Tensor:
+    """Levels `N,C,H,W` through a trained generator at `size_px`, back at the size they came in."""
     own_size = (levels.shape[2], levels.shape[3])
     device = next(network.parameters()).device
     model = pixels.model_from_levels(pixels.resize_levels(levels, size_px)).to(device)
-    return pixels.resize_levels(pixels.levels_from_model(network(model).cpu()), own_size)
+    with torch.autocast(device.type, torch.bfloat16, enabled=computing.precision == "bf16-mixed"):
+        made = run_in_strips(network, model) if computing.in_strips else _whole(network, model)
+    return pixels.resize_levels(pixels.levels_from_model(made.cpu()), own_size)
+
+
+def _whole(network: Generator, model: Tensor) -> Tensor:
+    """The network over whole images; where memory runs out, in strips."""
+    try:
+        made: Tensor = network(model)
+        return made
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = f"{model.shape[2]} x {model.shape[3]}"
+        _LOG.warning("not enough memory for %d image(s) of %s at once: in strips", len(model), size)
+    return run_in_strips(network, model)
 
 
 def _bands(params: Pix2PixHDParams, bands: list[int], target: int) -> int:

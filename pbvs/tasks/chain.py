@@ -25,6 +25,7 @@ from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
 from pbvs.tasks.train import NodeTraining, check_judges, prepare_rules, train_node, working_size_px
+from pbvs.tasks.translator import Translator
 from pbvs.training.device import device_of_process
 from pbvs.training.fabric import make_fabric
 
@@ -221,7 +222,7 @@ class _Chain:
         needs = [f"{t}.train" for t in (task, *self.book.embedded(self.book.spec(task))) if t in self.trained]
 
         def work() -> str:
-            translator = translate.Translator(self.book, task, self.runs, self.device)
+            translator = Translator(self.book, task, self.runs, self.device)
             done = translate.translate_folder(
                 translator,
                 inputs,
@@ -232,12 +233,17 @@ class _Chain:
             return f"{done.images} images, {done.seconds_per_image:.2f} s each; {out}"
 
         def made_of() -> dict[str, str]:
-            translator = translate.Translator(self.book, task, self.runs, self.device)
+            translator = Translator(self.book, task, self.runs, self.device)
             return {
                 **translator.made_of(),
                 "test inputs": translate.folder_fingerprint(translate.input_images(inputs)),
                 "code": code_version(
-                    "pixels.py", "modules", "models", "tasks/graph.py", "tasks/translate.py"
+                    "pixels.py",
+                    "modules",
+                    "models",
+                    "tasks/graph.py",
+                    "tasks/translate.py",
+                    "tasks/translator.py",
                 ),
             }
 

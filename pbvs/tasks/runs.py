@@ -13,6 +13,9 @@ from pbvs.errors import CheckpointError, UsageError
 from pbvs.tasks.book import TaskBook
 from pbvs.training import checkpoint
 
+BEST = "best"
+_FILES = {BEST: checkpoint.BEST, "last": checkpoint.LAST}
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -34,22 +37,26 @@ class Runs:
         """The run folder of one node of one task."""
         return self.elsewhere.get(task, self.folder / task) / node
 
-    def weights_file(self, task: str, node: str) -> Path:
-        """The weights to use for a node: the given ones, else its run's best."""
+    def weights_file(self, task: str, node: str, which: str = BEST) -> Path:
+        """The weights to use for a node: `best` or `last` of its run, or of what was given; else a file."""
+        if which not in _FILES:
+            return Path(which)
         if self.given is None or self.given_for != (task, node):
-            return self.node_folder(task, node) / checkpoint.BEST
+            return self.node_folder(task, node) / _FILES[which]
         if self.given.is_file():
             return self.given
-        inside = [self.given / checkpoint.BEST, self.given / node / checkpoint.BEST]
+        inside = [self.given / _FILES[which], self.given / node / _FILES[which]]
         return next((path for path in inside if path.is_file()), inside[0])
 
-    def load(self, task: str, node: str, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    def load(
+        self, task: str, node: str, network: str, which: str = BEST
+    ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         """Header and state dict of a node's trained network (`G` or `D`).
 
         Raises:
             CheckpointError: not trained yet, torn, or the weights of another task or node.
         """
-        path = self.weights_file(task, node)
+        path = self.weights_file(task, node, which)
         if not path.is_file():
             raise CheckpointError(
                 f"{task} has no trained weights for its node {node}",

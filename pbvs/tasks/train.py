@@ -96,7 +96,7 @@ class NodeTraining:
         first = self.first_weights_file()
         if first is not None and not first.is_file():
             raise self._no_first_weights(first)
-        node = self.params.model_dump(mode="json")
+        node = self.params.of_training
         settings = {**self.spec.resolved(), "nodes": None, "output": None, "node": node}
         return {
             "task settings": fingerprint(settings),
@@ -259,7 +259,7 @@ def _job(
         "node": training.node.name,
         "size_px": list(training.size_px),
         "bands": list(training.bands),
-        "params": params.model_dump(mode="json"),
+        "params": params.of_training,
         "made_of": _made_of_run(training),
         # For inputs to translate.
         **PreparedData.open(training.prepared).sixteen_bits(training.spec.family),

@@ -3,129 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from rasterio.errors import NotGeoreferencedWarning
 
 from pbvs import pixels
-from pbvs.data.layouts import BANDS
-from pbvs.errors import DataError, ImageError, UsageError
+from pbvs.data.geotiff import place_of, write_geotiff
+from pbvs.errors import DataError, ImageError, PbvsError, UsageError
 from pbvs.files import fingerprint, sha256_of_file, write_json
-from pbvs.modules.node import Operator
-from pbvs.modules.registry import NODE_KINDS
-from pbvs.tasks.book import TaskBook
-from pbvs.tasks.runs import Runs
-from pbvs.tasks.sixteen_bits import SixteenBits, one_rule
+from pbvs.score.share import ALONE, Share
+from pbvs.tasks.translator import Translator
 
 RECORD = ".translate.json"  # hidden, so that it is no image and no part of a submission
 Progress = Callable[[int, int], None]
-
-
-class Translator:
-    """One task, or a part of its graph, with its weights loaded.
-
-    Raises:
-        CheckpointError: weights are missing or belong to another task.
-    """
-
-    def __init__(
-        self, book: TaskBook, task: str, runs: Runs, device: torch.device, part: Sequence[str] | None = None
-    ):
-        self.graph = book.graph(task)
-        self.part = tuple(part or self.graph.order)
-        self.book, self.runs, self.device = book, runs, device
-        self.weights: dict[str, Path] = {}
-        self._sixteen_bits: dict[str, SixteenBits] = {}  # that networks were trained with, by their names
-        self._operators = {name: self._operator(name) for name in self.part}
-
-    @property
-    def bands_in(self) -> int:
-        """Bands that the images given must have."""
-        node = self.graph.spec.nodes[self.part[0]]
-        return (
-            BANDS[self.graph.spec.source] if node.inputs[0] == "source" else self.graph.bands[node.inputs[0]]
-        )
-
-    def levels(self, source: Tensor) -> Tensor:
-        """Source levels `1,C,H,W` of any size to levels `1,C,h,w` of the task's size, not rounded."""
-        at_size = pixels.resize_levels(source, self.graph.spec.size_px)
-        return self.graph.run(at_size, self._operators, self.part)
-
-    def stored(self, source: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A stored image `H,W,C uint8` of any size, translated: `h,w,C uint8` of the task's size."""
-        return pixels.stored_from_levels(self.levels(pixels.levels_from_stored(source)))
-
-    @property
-    def sixteen_bits(self) -> SixteenBits:
-        """How a 16-bit input becomes 8-bit: as in the training of the networks, else by the task's rule.
-
-        Raises:
-            CheckpointError: two networks were trained with different numbers.
-        """
-        data = self.graph.spec.data
-        return one_rule(self._sixteen_bits, SixteenBits(data.uint16, data.uint16_percent))
-
-    def made_of(self) -> dict[str, str]:
-        """What decides the output besides the input: the task and every weights file, by fingerprint."""
-        spec = self.graph.spec
-        parts = {f"task {spec.task}": fingerprint([spec.resolved(), list(self.part)])}
-        for name, path in sorted(self.weights.items()):
-            parts[f"weights of {name}"] = sha256_of_file(path)
-        return parts
-
-    def note_training(self, node: str, header: Mapping[str, Any]) -> None:
-        """Takes from a trained network's header what it was trained with."""
-        spec = self.graph.spec
-        if told := SixteenBits.of_header(header, spec.source):
-            self._sixteen_bits[f"{spec.task}.{node}"] = told
-
-    def _operator(self, name: str) -> Operator:
-        node = self.graph.spec.nodes[name]
-        return NODE_KINDS[node.use].prepare(node.params, _Surroundings(self, name))
-
-    def inner(self, task: str) -> Operator:
-        """Another whole task as an operator; its weights count among this one's."""
-        inside = Translator(self.book, task, self.runs, self.device)
-        self.weights |= inside.weights
-        if inside.graph.spec.source == self.graph.spec.source:
-            self._sixteen_bits |= inside._sixteen_bits
-
-        def operator(images: list[Tensor]) -> Tensor:
-            size_px = (images[0].shape[2], images[0].shape[3])
-            whole = inside.levels(images[0]).clamp(0.0, pixels.WHITE).round()
-            return pixels.resize_levels(whole, size_px)
-
-        return operator
-
-
-@dataclass(frozen=True)
-class _Surroundings:
-    """What a node of a translator may ask for; see `pbvs.modules.node.Surroundings`."""
-
-    owner: Translator
-    node: str
-
-    @property
-    def device(self) -> torch.device:
-        return self.owner.device
-
-    def trained(self, network: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        task = self.owner.graph.spec.task
-        self.owner.weights[f"{task}.{self.node}"] = self.owner.runs.weights_file(task, self.node)
-        header, state = self.owner.runs.load(task, self.node, network)
-        self.owner.note_training(self.node, header)
-        return header, state
-
-    def translator(self, task: str) -> Operator:
-        return self.owner.inner(task)
+Format = Literal["png", "tiff"]
+_N_THREADS = min(4, os.cpu_count() or 1)  # that read and write images while networks compute
+_N_NAMED = 10
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -138,35 +44,162 @@ class Translated:
 
 
 def translate_folder(
-    translator: Translator, inputs: Path, out: Path, *, overwrite: bool, progress: Progress | None = None
+    translator: Translator,
+    inputs: Path,
+    out: Path,
+    *,
+    overwrite: bool,
+    batch: int = 1,
+    format: Format = "png",
+    progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Translated:
     """Translates every image of `inputs` into `out/<stem>.png`.
 
     A run that was stopped goes on where it was, when inputs, task and weights are the same. Other images in
-    `out` are an error, or with `overwrite` taken away.
+    `out` are an error, or with `overwrite` taken away. An input that cannot be translated stops no other:
+    it is told of when all are done.
+
+    Args:
+        batch: images that go through the networks together.
+        format: `png`, or `tiff`, which keeps an input's place on Earth.
+        progress: told (images done, images in all), of this process's share.
+        share: this process among several that call this alike.
 
     Raises:
         DataError: no inputs, or two with one stem.
-        ImageError: an input cannot be read, or has other bands than the task's source.
-        UsageError: `out` holds something else and `overwrite` is not given.
+        ImageError: inputs cannot be read, or have other bands than the task's source; the rest is done.
+        UsageError: `out` holds something else and `overwrite` is not given, or lies in `inputs`.
     """
     sources = input_images(inputs)
-    made_of = {**translator.made_of(), "inputs": folder_fingerprint(sources)}
-    record = _begun(out, made_of, overwrite)
-    stems = {path.stem for path in sources}
-    for extra in [p for p in pixels.list_images(out) if p.stem not in stems]:
-        extra.unlink()
-    todo = [path for path in sources if not (out / f"{path.stem}.png").is_file()]
-    for done, path in enumerate(todo, start=len(sources) - len(todo) + 1):
-        started = time.perf_counter()
-        image = read_source(path, translator)
-        pixels.write_png(out / f"{path.stem}.png", translator.stored(image))
-        record["seconds"] += time.perf_counter() - started
-        record["timed_images"] += 1
-        write_json(out / RECORD, record)  # with each image: a run that is killed keeps the times it took
-        if progress:
-            progress(done, len(sources))
-    return Translated(len(sources), len(todo), _mean_seconds(record))
+    _check_apart(inputs, out)
+    made_of = {**translator.made_of(), "format": format, "inputs": folder_fingerprint(sources)}
+    record = _together(share, lambda: _begun(out, made_of, overwrite, {path.stem for path in sources}))
+    mine = share.of(sources)
+    todo = [path for path in mine if not _place_in(out, path, format).is_file()]
+    failed: list[ImageError] = []
+    n_made, started = 0, time.perf_counter()
+    with warnings.catch_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
+        # Around all threads: what each of them does to the filters does not matter then.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        read = _ahead(pool, lambda path: _read_or_error(path, translator), todo)
+        written: deque[Future[None]] = deque()
+        readable = _readable(read, failed)
+        while images := list(islice(readable, batch)):
+            made = translator.stored_together([image for _, image in images])
+            for (path, _), image in zip(images, made, strict=True):
+                written.append(pool.submit(_write, _place_in(out, path, format), image, path, format))
+            while len(written) > 2 * batch:  # so many wait in memory
+                written.popleft().result()
+            n_made += len(images)
+            if share.rank == 0:  # with each batch: a run that is killed keeps the times it took
+                write_json(out / RECORD, _longer(record, n_made, time.perf_counter() - started))
+            if progress:
+                progress(len(mine) - len(todo) + n_made, len(mine))
+        for future in written:
+            future.result()
+    return _ended(out, record, share, len(sources), (n_made, time.perf_counter() - started, failed))
+
+
+def _check_apart(inputs: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(inputs.resolve()):
+        raise UsageError(
+            "the folder for the images lies in that of the inputs",
+            where=out,
+            next_step="choose one beside it: what is made must not be taken for an input",
+        )
+
+
+def _place_in(out: Path, source: Path, format: Format) -> Path:
+    return out / f"{source.stem}.{format}"
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """`work` of each item, in order, begun a few items ahead."""
+    waiting: deque[Future[B]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > _N_THREADS:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _read_or_error(path: Path, translator: Translator) -> tuple[Path, NDArray[np.uint8] | ImageError]:
+    try:
+        return path, read_source(path, translator)
+    except ImageError as error:
+        return path, error
+
+
+def _readable(
+    read: Iterable[tuple[Path, NDArray[np.uint8] | ImageError]], failed: list[ImageError]
+) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """What could be read; the errors of the others go to `failed`."""
+    for path, image in read:
+        if isinstance(image, ImageError):
+            failed.append(image)
+        else:
+            yield path, image
+
+
+def _write(path: Path, image: NDArray[np.uint8], source: Path, format: Format) -> None:
+    if format == "tiff":
+        write_geotiff(path, image, place_of(source))
+    else:
+        pixels.write_png(path, image)
+
+
+def _together(share: Share, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the first process's `work` gives, or its error in all of them."""
+    found: dict[str, Any] | None = None
+    failed: PbvsError | None = None
+    if share.rank == 0:
+        try:
+            found = work()
+        except PbvsError as error:
+            failed = error
+    record, words = share.gather((found, failed and (failed.what, failed.where)))[0]
+    if failed is not None:
+        raise failed
+    if words is not None:
+        raise UsageError(f"the first process: {words[0]}", where=words[1])
+    assert record is not None
+    return dict(record)
+
+
+def _longer(record: dict[str, Any], n_images: int, seconds: float) -> dict[str, Any]:
+    """A record with more images in it."""
+    more = {"seconds": record["seconds"] + seconds, "timed_images": record["timed_images"] + n_images}
+    return record | more
+
+
+def _ended(
+    out: Path,
+    before: dict[str, Any],
+    share: Share,
+    n_all: int,
+    mine: tuple[int, float, list[ImageError]],
+) -> Translated:
+    """Writes the record of all processes, and tells of what failed."""
+    told = share.gather((mine[0], mine[1], [(str(e.where), e.what) for e in mine[2]]))
+    n_made = sum(n for n, _, _ in told)
+    # Side by side: the time of one image in one process.
+    seconds = sum(s for _, s, _ in told)
+    record = _longer(before, n_made, seconds)
+    if share.rank == 0:
+        write_json(out / RECORD, record)
+    if failed := sorted(chain.from_iterable(f for _, _, f in told)):
+        if len(failed) == 1 == len(mine[2]):
+            raise mine[2][0]
+        listed = "".join(f"\n  - {where}: {what}" for where, what in failed[:_N_NAMED])
+        more = f"\n  and {len(failed) - _N_NAMED} more" if len(failed) > _N_NAMED else ""
+        raise ImageError(
+            f"{len(failed)} of {n_all} inputs could not be translated, the others are done:{listed}{more}",
+            where=out,
+            next_step="mend or replace them and repeat the command: it goes on with what is missing",
+        )
+    return Translated(n_all, n_made, _mean_seconds(record))
 
 
 def input_images(folder: Path) -> list[Path]:
@@ -235,12 +268,14 @@ def _mean_seconds(record: Mapping[str, Any]) -> float:
     return float(record["seconds"]) / max(1, int(record["timed_images"]))
 
 
-def _begun(out: Path, made_of: dict[str, str], overwrite: bool) -> dict[str, Any]:
+def _begun(out: Path, made_of: dict[str, str], overwrite: bool, stems: set[str]) -> dict[str, Any]:
     """The record of a translation into `out`: a stopped one's to go on with, or a new one."""
     path = out / RECORD
     if path.is_file():
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if record["made_of"] == made_of:
+            for extra in [image for image in pixels.list_images(out) if image.stem not in stems]:
+                extra.unlink()
             return record
     out.mkdir(parents=True, exist_ok=True)
     there = pixels.list_images(out)

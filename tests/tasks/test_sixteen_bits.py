@@ -15,7 +15,8 @@ from pbvs.tasks.book import TaskBook
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.sixteen_bits import SixteenBits, one_rule
 from pbvs.tasks.train import prepare_rules
-from pbvs.tasks.translate import Translator, read_source, translate_folder
+from pbvs.tasks.translate import read_source, translate_folder
+from pbvs.tasks.translator import Translator
 from pbvs.training import checkpoint
 
 SAR = np.random.default_rng(1).integers(500, 9000, (48, 52, 1), dtype=np.uint16)

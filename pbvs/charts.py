@@ -1,0 +1,151 @@
+"""Line charts as SVG: no library, readable in light and dark, on screen and in print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+_WIDTH, _HEIGHT = 760, 420
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 56, 52
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_STYLE = """
+svg { color: #1a1a1a; background: #fff; font: 13px sans-serif }
+@media (prefers-color-scheme: dark) { svg { color: #e6e6e6; background: #16181c } }
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: its name in the legend, and its points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line at `x` with words beside it."""
+
+    x: float
+    words: str
+
+
+def line_chart(
+    title: str, x_label: str, y_label: str, lines: Sequence[Line], marks: Sequence[Mark] = ()
+) -> str:
+    """A chart of lines on common axes, as an SVG document.
+
+    Args:
+        title: also what a screen reader says.
+        x_label, y_label: with their units.
+        lines: one or more, each with a point or more; points that are not finite are left out.
+        marks: vertical lines.
+    """
+    points = [
+        [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        for line in lines
+    ]
+    x_axis = _Axis.over([x for line in points for x, _ in line], _LEFT, _WIDTH - _RIGHT)
+    y_axis = _Axis.over([y for line in points for _, y in line], _HEIGHT - _BOTTOM, _TOP)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        _text(_LEFT, 20, title, "start", weight="bold"),
+        *_grid(x_axis, y_axis),
+        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 10, x_label),
+        f'<g transform="translate(16 {(_TOP + _HEIGHT - _BOTTOM) / 2}) rotate(-90)">'
+        f"{_text(0, 0, y_label)}</g>",
+        *_marks(marks, x_axis),
+        *(_polyline(line, x_axis, y_axis, i) for i, line in enumerate(points)),
+        *(_legend(line.name, i) for i, line in enumerate(lines)),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Values from `low` to `high` go to pixels from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    @classmethod
+    def over(cls, values: Sequence[float], start: float, end: float) -> _Axis:
+        low, high = min(values), max(values)
+        spare = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+        return cls(low - spare, high + spare, start, end)
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """About six round numbers."""
+        rough = (self.high - self.low) / 6
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * k for k in (1, 2, 2.5, 5, 10) if power * k >= rough)
+        first = math.ceil(self.low / step)
+        return [i * step for i in range(first, math.floor(self.high / step) + 1)]
+
+
+def _text(x: float, y: float, words: str, anchor: str = "middle", weight: str = "normal") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
+        f'fill="currentColor">{escape(words)}</text>'
+    )
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+    parts = []
+    for value in x_axis.ticks():
+        x = x_axis.at(value)
+        parts.append(_stroke(x, _TOP, x, _HEIGHT - _BOTTOM, 0.15))
+        parts.append(_text(x, _HEIGHT - _BOTTOM + 18, f"{value:.6g}"))
+    for value in y_axis.ticks():
+        y = y_axis.at(value)
+        parts.append(_stroke(_LEFT, y, _WIDTH - _RIGHT, y, 0.15))
+        parts.append(_text(_LEFT - 6, y + 4, f"{value:.6g}", "end"))
+    return parts
+
+
+def _stroke(x1: float, y1: float, x2: float, y2: float, opacity: float, dash: str = "none") -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="currentColor" '
+        f'stroke-opacity="{opacity}" stroke-dasharray="{dash}"/>'
+    )
+
+
+def _marks(marks: Sequence[Mark], x_axis: _Axis) -> list[str]:
+    """Words go to the side with more room, each a line lower than the one before."""
+    parts = []
+    for i, mark in enumerate(marks):
+        x = x_axis.at(mark.x)
+        parts.append(_stroke(x, _TOP, x, _HEIGHT - _BOTTOM, 0.8, "4 3"))
+        is_right = x > (_LEFT + _WIDTH) / 2
+        y = _HEIGHT - _BOTTOM - 8 - 16 * (len(marks) - 1 - i)
+        parts.append(_text(x - 6 if is_right else x + 6, y, mark.words, "end" if is_right else "start"))
+    return parts
+
+
+def _polyline(points: list[tuple[float, float]], x_axis: _Axis, y_axis: _Axis, n: int) -> str:
+    at = " ".join(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in points)
+    colour = _COLOURS[n % len(_COLOURS)]
+    if len(points) == 1:
+        x, y = at.split(",")
+        return f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
+    return f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def _legend(name: str, n: int) -> str:
+    x = _LEFT + 170 * (n % 4)
+    y = 36 + 14 * (n // 4)
+    colour = _COLOURS[n % len(_COLOURS)]
+    return f'<line x1="{x}" y1="{y}" x2="{x + 22}" y2="{y}" stroke="{colour}" stroke-width="3"/>' + _text(
+        x + 28, y + 4, name, "start"
+    )

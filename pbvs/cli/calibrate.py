@@ -1,0 +1,151 @@
+"""`pbvs calibrate`: the intensity factor that scores best, and what a factor leaves on the table."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import (
+    Device,
+    DeviceOption,
+    JsonFlag,
+    LayerOption,
+    OverwriteFlag,
+    Rules,
+    RulesOption,
+    RunsOption,
+    SetOption,
+    TasksFolderOption,
+    Weights,
+    WeightsOption,
+)
+from pbvs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pbvs.tasks.calibrated import Calibration
+
+
+class By(StrEnum):
+    """What is to be least."""
+
+    l2 = "l2"
+    l1 = "l1"
+    score = "score"
+
+
+class WriteAs(StrEnum):
+    """What the written task makes gray with."""
+
+    factor = "factor"
+    table = "table"
+    mix = "mix"
+
+
+def calibrate(
+    task: Annotated[str, typer.Argument(help="A task that ends in grayscale and intensity.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder that `pbvs data prepare` made.")],
+    by: Annotated[By, typer.Option("--by", help="Pixel error, or the whole score of a few factors.")] = By.l2,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Write the task with what was found to this TOML file.")
+    ] = None,
+    write_as: Annotated[
+        WriteAs, typer.Option("--as", help="What to write: the factor, the free table, or the mix of bands.")
+    ] = WriteAs.factor,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the errors of all factors as an SVG.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the errors of all factors.")] = None,
+    runs: RunsOption = Path("runs"),
+    set_: SetOption = None,
+    tasks: TasksFolderOption = None,
+    rules: RulesOption = Rules.y2024,
+    fid_layer: LayerOption = 64,
+    weights: WeightsOption = Weights.official,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Finds the factor on the training pairs: exact for every factor at once, checked on other locations."""
+    from pbvs.data.index import PreparedData
+    from pbvs.files import write_csv, write_text
+    from pbvs.score.judge import Judge
+    from pbvs.score.rules import Ranking
+    from pbvs.score.weights import marked
+    from pbvs.tasks.book import book_with
+    from pbvs.tasks.calibrate import calibrate
+    from pbvs.tasks.calibrated import FACTORS, chart, task_with
+    from pbvs.tasks.runs import Runs
+    from pbvs.tasks.tone_pairs import Pairs, nodes_before, tone_tail
+    from pbvs.tasks.train import check_judges
+    from pbvs.tasks.translator import Translator
+    from pbvs.training.device import device_of_process
+
+    for path in (write, plot, csv):
+        if path is not None and path.exists() and not overwrite:
+            raise UsageError("the file is there already", where=path, next_step="give --overwrite")
+    book = book_with(tasks, task, set_)
+    graph = book.graph(task)
+    before = nodes_before(graph, tone_tail(graph))
+    judge, where = None, device_of_process(device.value)
+    if by is By.score:
+        check_judges({"inception", "vgg16"}, weights.value)
+        judge = Judge.remembering(weights.value, device=where)
+    upstream = None if before is None else Translator(book, task, Runs(runs), where, before)
+    pairs = Pairs(graph, PreparedData.open(data), upstream)
+    with console.progress(f"calibrate {task}") as advance:
+        found = calibrate(
+            graph,
+            pairs,
+            by.value,
+            judge=judge,
+            ranking=Ranking(rules.value, fid_layer),
+            progress=lambda what, done, total: advance(done, total),
+        )
+    if plot:
+        write_text(plot, chart(found))
+    if csv:
+        rows = zip(FACTORS.tolist(), found.curve_l1.tolist(), found.curve_l2.tolist(), strict=True)
+        write_csv(csv, ("factor", "l1", "l2"), list(rows))
+    if write:
+        write_text(write, task_with(graph.spec, found, write_as.value))
+    mark = marked(weights.value) if by is By.score else None
+    if json:
+        console.result_json(found.to_json() | {"marked": mark})
+        return
+    _show(found)
+    if mark:
+        console.result(f"scores: {mark}")
+    if write:
+        console.result(f"written: {write} (use it with --tasks {write.parent})")
+
+
+def _show(found: Calibration) -> None:
+    low, high = found.flat
+    rows = [
+        (name, fit.l1, fit.l2, fit.l1_heldout, fit.l2_heldout)
+        for name, fit in (
+            (f"factor {found.present_factor:g} (the task's)", found.present),
+            (f"factor {found.factor:g} (best)", found.best),
+            ("free table", found.table),
+            ("mix of bands", found.mix),
+        )
+    ]
+    title = f"{found.task}: {found.images} pairs of {found.locations} locations, {found.pixels:,} pixels"
+    console.table(title, ("gray by", "L1", "L2", "L1 held out", "L2 held out"), rows)
+    if found.candidates:
+        scored = [(c.factor, c.score, *(c.interval95 or ("-", "-"))) for c in found.candidates]
+        console.table("whole score", ("factor", "score", "95 % from", "to"), scored)
+    folds = ", ".join(f"{factor:g}" for factor in found.fold_factors)
+    cities = ", ".join(f"{city or 'all'} {factor:g}" for city, factor in found.cities.items())
+    by = "L1" if found.by == "l1" else "L2"
+    console.result(
+        f"best factor by {found.by}: {found.factor:g}; {by} within 1 % of the least from {low:g} to {high:g}"
+    )
+    console.result(f"with a fifth of the locations left out in turn: {folds}")
+    console.result(f"by city: {cities}")
+    weights = ", ".join(f"{weight:.4f}" for weight in found.weights)
+    console.result(f"mix of bands: {weights}, offset {found.offset:+.2f}")
