@@ -28,10 +28,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line at `x` with words beside it."""
+    """A vertical line at `x`, or a band from there to `x_end`, with words beside it."""
 
     x: float
     words: str
+    x_end: float | None = None
 
 
 def line_chart(
@@ -43,7 +44,7 @@ def line_chart(
         title: also what a screen reader says.
         x_label, y_label: with their units.
         lines: one or more, each with a point or more; points that are not finite are left out.
-        marks: vertical lines.
+        marks: vertical lines and bands.
     """
     points = [
         [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
@@ -126,9 +127,15 @@ def _marks(marks: Sequence[Mark], x_axis: _Axis) -> list[str]:
     parts = []
     for i, mark in enumerate(marks):
         x = x_axis.at(mark.x)
-        parts.append(_stroke(x, _TOP, x, _HEIGHT - _BOTTOM, 0.8, "4 3"))
-        is_right = x > (_LEFT + _WIDTH) / 2
-        y = _HEIGHT - _BOTTOM - 8 - 16 * (len(marks) - 1 - i)
+        if mark.x_end is None:
+            parts.append(_stroke(x, _TOP, x, _HEIGHT - _BOTTOM, 0.8, "4 3"))
+        else:
+            width = x_axis.at(mark.x_end) - x
+            size = f'x="{x:.1f}" y="{_TOP}" width="{width:.1f}" height="{_HEIGHT - _BOTTOM - _TOP}"'
+            parts.append(f'<rect {size} fill="currentColor" fill-opacity="0.08"/>')
+            x += width
+        is_right = x > (_LEFT + _WIDTH) * 0.6
+        y = _TOP + 14 + 16 * i
         parts.append(_text(x - 6 if is_right else x + 6, y, mark.words, "end" if is_right else "start"))
     return parts
 
@@ -143,8 +150,8 @@ def _polyline(points: list[tuple[float, float]], x_axis: _Axis, y_axis: _Axis, n
 
 
 def _legend(name: str, n: int) -> str:
-    x = _LEFT + 170 * (n % 4)
-    y = 36 + 14 * (n // 4)
+    x = _LEFT + 220 * (n % 3)
+    y = 36 + 14 * (n // 3)
     colour = _COLOURS[n % len(_COLOURS)]
     return f'<line x1="{x}" y1="{y}" x2="{x + 22}" y2="{y}" stroke="{colour}" stroke-width="3"/>' + _text(
         x + 28, y + 4, name, "start"

@@ -15,6 +15,7 @@ ALLOWED = {
     "files": {"errors"},
     "tiff": {"errors"},
     "pixels": {"errors", "files", "tiff"},
+    "charts": set(),
     "data": GROUND,
     "score": GROUND | {"data"},
     "submission": GROUND | {"data"},
@@ -23,7 +24,7 @@ ALLOWED = {
     "losses": GROUND | {"data", "score"},
     "training": GROUND | {"data", "score", "models", "losses"},
     "modules": GROUND | {"data", "score", "models", "losses", "training"},
-    "tasks": GROUND | {"data", "score", "models", "losses", "training", "modules", "submission"},
+    "tasks": GROUND | {"data", "score", "models", "losses", "training", "modules", "submission", "charts"},
     "cli": GROUND | {"data", "score", "models", "losses", "training", "modules", "submission", "tasks"},
     "__main__": {"cli"},
 }

@@ -125,15 +125,7 @@ def calibrate(
 
 def _show(found: Calibration) -> None:
     low, high = found.flat
-    rows = [
-        (name, fit.l1, fit.l2, fit.l1_heldout, fit.l2_heldout)
-        for name, fit in (
-            (f"factor {found.present_factor:g} (the task's)", found.present),
-            (f"factor {found.factor:g} (best)", found.best),
-            ("free table", found.table),
-            ("mix of bands", found.mix),
-        )
-    ]
+    rows = [(name, f.l1, f.l2, f.l1_heldout or "-", f.l2_heldout or "-") for name, f in found.ways.items()]
     title = f"{found.task}: {found.images} pairs of {found.locations} locations, {found.pixels:,} pixels"
     console.table(title, ("gray by", "L1", "L2", "L1 held out", "L2 held out"), rows)
     if found.candidates:
@@ -147,5 +139,7 @@ def _show(found: Calibration) -> None:
     )
     console.result(f"with a fifth of the locations left out in turn: {folds}")
     console.result(f"by city: {cities}")
+    if found.verdict:
+        console.result(found.verdict)
     weights = ", ".join(f"{weight:.4f}" for weight in found.weights)
     console.result(f"mix of bands: {weights}, offset {found.offset:+.2f}")

@@ -82,6 +82,33 @@ class Calibration:
     locations: int
     pixels: int
 
+    @property
+    def ways(self) -> dict[str, Fit]:
+        """The errors of every way to make gray, by a name for people."""
+        return {
+            f"factor {self.present_factor:g} (the task's)": self.present,
+            f"factor {self.factor:g} (best)": self.best,
+            "free table": self.table,
+            "mix of bands": self.mix,
+        }
+
+    @property
+    def verdict(self) -> str | None:
+        """Which way is the best on locations it was not fitted to; None where there is one location."""
+        term = "l1" if self.by == "l1" else "l2"
+        heldout = {name: getattr(fit, f"{term}_heldout") for name, fit in self.ways.items()}
+        if None in heldout.values():
+            return None
+        best = min(heldout, key=lambda name: heldout[name])
+        told = f"on locations left out, {best} has the least {term.upper()}: {heldout[best]:.4f}"
+        present, factor = list(heldout)[:2]
+        if heldout[present] <= heldout[factor] and self.factor != self.present_factor:
+            told += (
+                f"; the best factor does no better there than the task's ({heldout[factor]:.4f} and "
+                f"{heldout[present]:.4f}): there is no reason to change it"
+            )
+        return told
+
     def to_json(self) -> dict[str, Any]:
         """What `pbvs calibrate --json` gives."""
         return {
@@ -104,6 +131,7 @@ class Calibration:
             "cities": self.cities,
             "table": vars(self.table),
             "mix": {"weights": list(self.weights), "offset": self.offset, **vars(self.mix)},
+            "verdict": self.verdict,
             "candidates": [vars(candidate) for candidate in self.candidates],
         }
 
@@ -117,7 +145,9 @@ def chart(found: Calibration) -> str:
         Line("L2 (root mean square)", x, found.curve_l2[near]),
         Line("L1 (mean absolute)", x, found.curve_l1[near]),
     ]
+    low, high = found.flat
     marks = [
+        Mark(low, f"within 1 % of the least: {low:g} to {high:g}", high),
         Mark(found.factor, f"best by {found.by}: {found.factor:g}"),
         Mark(found.present_factor, f"the task's: {found.present_factor:g}"),
     ]
