@@ -12,7 +12,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import pbvs
-from pbvs.cli import calibrate, console, data, match, run, score, submit, tasks, train, translate, weights
+from pbvs.cli import (
+    ablate,
+    calibrate,
+    console,
+    data,
+    match,
+    run,
+    score,
+    submit,
+    tasks,
+    train,
+    translate,
+    weights,
+)
 from pbvs.errors import PbvsError
 
 app = typer.Typer(
@@ -31,6 +44,7 @@ app.command("score")(score.score)
 app.command("match")(match.match)
 app.add_typer(submit.app, name="submit")
 app.command("run")(run.run)
+app.command("ablate")(ablate.ablate)
 app.add_typer(weights.app, name="weights")
 
 

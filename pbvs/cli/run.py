@@ -77,13 +77,13 @@ def run(
 
     known = TaskBook(tasks).names
     book = TaskBook(tasks, split_overrides(set_ or [], known))
-    shower = _Progress()
+    shower = StepProgress()
     settings = ChainSettings(
         book=book,
         tasks=tuple(names or CHALLENGE_TASKS),
         data=data,
         test=test,
-        targets=targets or _beside(test),
+        targets=targets or beside(test),
         runs=runs,
         out=out,
         judges=weights.value,
@@ -117,14 +117,15 @@ def run(
             console.result(str(path))
 
 
-def _beside(test: Path | None) -> Path | None:
+def beside(test: Path | None) -> Path | None:
+    """The targets that lie beside the test inputs, where there are any."""
     if test is None:
         return None
     beside = test.parent / "test_targets"
     return beside if beside.is_dir() else None
 
 
-class _Progress:
+class StepProgress:
     """One bar for the step that is being done."""
 
     def __init__(self) -> None:
@@ -132,19 +133,21 @@ class _Progress:
         self._label = ""
         self._advance: console.Advance | None = None
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> StepProgress:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
     def show(self, step: str, done: int, total: int, terms: Mapping[str, float]) -> None:
+        """How far a step is; see `pbvs.tasks.chain.ChainProgress`."""
         if self._advance is None or step != self._label:
             self.close()
             self._label, self._advance = step, self._stack.enter_context(console.progress(step))
         self._advance(done, total, console.told(dict(terms)))
 
     def close(self) -> None:
+        """Ends the bar."""
         self._stack.close()
         self._advance = None
 

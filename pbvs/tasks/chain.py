@@ -72,6 +72,10 @@ class ChainSettings:
         """Where the score is written."""
         return self.out / SCORE_JSON
 
+    def record(self, step: str) -> Path:
+        """Where a step notes what it was made of."""
+        return self.out / "steps" / f"{step}.json"
+
     def made(self) -> list[Path]:
         """What a person wants to look at after a run."""
         return [self.out / ZIP, self.out / PREDICTIONS, self.score_json, self.out / SCORE_CSV, self.runs]
@@ -216,41 +220,7 @@ class _Chain:
 
     def _translate(self, task: str) -> Step:
         assert self.s.test is not None
-        inputs = find_inputs(self.s.test, task)
-        out = self.s.out / PREDICTIONS / task
-        name = f"{task}.translate"
-        needs = [f"{t}.train" for t in (task, *self.book.embedded(self.book.spec(task))) if t in self.trained]
-
-        def work() -> str:
-            translator = Translator(self.book, task, self.runs, self.device)
-            done = translate.translate_folder(
-                translator,
-                inputs,
-                out,
-                overwrite=True,
-                progress=lambda done, total: self.s.progress(name, done, total, {}),
-            )
-            return f"{done.images} images, {done.seconds_per_image:.2f} s each; {out}"
-
-        def made_of() -> dict[str, str]:
-            translator = Translator(self.book, task, self.runs, self.device)
-            return {
-                **translator.made_of(),
-                "test inputs": translate.folder_fingerprint(translate.input_images(inputs)),
-                "code": code_version(
-                    "pixels.py",
-                    "modules",
-                    "models",
-                    "tasks/graph.py",
-                    "tasks/translate.py",
-                    "tasks/translator.py",
-                ),
-            }
-
-        def outputs() -> list[Path]:
-            return [out / f"{path.stem}.png" for path in translate.input_images(inputs)]
-
-        return Step(name, self._record(name), made_of, outputs, work, tuple(needs))
+        return translate_step(self.s, task, find_inputs(self.s.test, task))
 
     def _score(self, tasks: list[str]) -> Step:
         targets = self.s.targets
@@ -288,7 +258,7 @@ class _Chain:
             return [self.s.out / SCORE_JSON, self.s.out / SCORE_CSV]
 
         needs = tuple(f"{task}.translate" for task in scored)
-        return Step("score", self._record("score"), made_of, outputs, work, needs)
+        return Step("score", self.s.record("score"), made_of, outputs, work, needs)
 
     def _submit(self, tasks: list[str]) -> Step:
         predictions, out = self.s.out / PREDICTIONS, self.s.out / ZIP
@@ -315,7 +285,7 @@ class _Chain:
             }
 
         needs = tuple(f"{task}.translate" for task in tasks)
-        return Step("submit", self._record("submit"), made_of, lambda: [out], work, needs)
+        return Step("submit", self.s.record("submit"), made_of, lambda: [out], work, needs)
 
     def _readme(self, tasks: list[str]) -> ReadmeFields:
         mean = translate.mean_seconds_per_image([self.s.out / PREDICTIONS / task for task in tasks])
@@ -327,8 +297,42 @@ class _Chain:
         mark = "; trained with stand-in weights" if self.s.judges == "standin" and self.trained else ""
         return f"pbvs, {'; '.join(sorted(words))}{mark}"
 
-    def _record(self, step: str) -> Path:
-        return self.s.out / "steps" / f"{step}.json"
+
+def translate_step(s: ChainSettings, task: str, inputs: Path) -> Step:
+    """The step that translates a folder by a task, into the folder of its name among the predictions."""
+    out, name = s.out / PREDICTIONS / task, f"{task}.translate"
+    book = s.book
+    needs = [f"{t}.train" for t in (task, *book.embedded(book.spec(task))) if book.graph(t).trainable]
+
+    def translator() -> Translator:
+        return Translator(book, task, Runs(s.runs), device_of_process(s.accelerator))
+
+    def work() -> str:
+        done = translate.translate_folder(
+            translator(),
+            inputs,
+            out,
+            overwrite=True,
+            progress=lambda done, total: s.progress(name, done, total, {}),
+        )
+        return f"{done.images} images, {done.seconds_per_image:.2f} s each; {out}"
+
+    def made_of() -> dict[str, str]:
+        return {
+            **translator().made_of(),
+            "test inputs": translate.folder_fingerprint(translate.input_images(inputs)),
+            "code": code_version(
+                "pixels.py",
+                "modules",
+                "models",
+                *(f"tasks/{f}.py" for f in ("graph", "translate", "translator")),
+            ),
+        }
+
+    def outputs() -> list[Path]:
+        return [out / f"{path.stem}.png" for path in translate.input_images(inputs)]
+
+    return Step(name, s.record(name), made_of, outputs, work, tuple(needs))
 
 
 def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
