@@ -16,7 +16,7 @@ TASK  ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-data bench-score bench-train score submission train-task clean-demo
+.PHONY: help install demo test check format bench bench-data bench-score bench-train bench-translate score submission train-task clean-demo
 .DELETE_ON_ERROR:
 
 help: ## What can be made
@@ -75,6 +75,9 @@ bench-train: install ## The training step beside the official order of work (ARG
 
 bench-score: install ## Scoring beside pytorch-fid's command and a loop with lpips: SCRATCH=new folder
 	$(BIN)/python benchmarks/score.py $(SCRATCH) --record benchmarks/score/record.md $(ARGS)
+
+bench-translate: install ## Translation beside plain code: SCRATCH=new folder (ARGS="--device cuda" on a GPU)
+	$(BIN)/python benchmarks/translate.py $(SCRATCH) --record benchmarks/translate/record.md $(ARGS)
 
 bench-data: install ## The data layer beside plain loops: SCRATCH=new folder with 10 GB free
 	$(BIN)/python benchmarks/data_layer.py $(SCRATCH) --record benchmarks/data_layer/record.md

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pbvs import pixels
+from pbvs.modules import channel_sums as sums_module
 from pbvs.modules.band_mix import BandMixParams
 from pbvs.modules.blend import BlendParams
 from pbvs.modules.channel_sums import channel_sums, table_of, through_table
@@ -27,8 +28,14 @@ def test_channel_sums_are_exact_for_every_carry():
         assert np.array_equal(channel_sums(np.ascontiguousarray(image)), image.astype(int).sum(axis=2))
 
 
+@pytest.mark.parametrize("with_lut", [True, False])
 @pytest.mark.parametrize("factor", [1.3, 1.15, 0.7])
-def test_the_table_of_nodes_is_what_they_make(factor):
+def test_the_table_of_nodes_is_what_they_make(factor, with_lut, monkeypatch):
+    if with_lut and not sums_module._LUT_TAKES_16_BITS:
+        pytest.skip("this OpenCV looks up bytes alone")
+    monkeypatch.setattr(sums_module, "_LUT_TAKES_16_BITS", with_lut)
+    monkeypatch.setattr(sums_module, "_BAND_PX", 10_000)  # several bands, the last one shorter
+
     def nodes(levels):
         return intensity(grayscale(levels), factor)
 
