@@ -90,6 +90,11 @@ def sha256_of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """A fingerprint of files by name and contents, in their order."""
+    return fingerprint([[path.name, sha256_of_file(path)] for path in paths])
+
+
 def fingerprint(value: Any) -> str:
     """SHA-256 in hex of any JSON-like value; the same value has the same fingerprint everywhere."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

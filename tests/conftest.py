@@ -23,6 +23,7 @@ def _own_cache(tmp_path_factory):
     """Nothing is remembered from one run of the tests to the next, and the user's own cache is left alone."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PBVS_CACHE", str(tmp_path_factory.mktemp("cache") / "pbvs"))
+        patched.setenv("PBVS_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
         yield
 
 

@@ -27,6 +27,7 @@ from pbvs.errors import UsageError
 
 if TYPE_CHECKING:
     from pbvs.tasks.calibrated import Calibration
+    from pbvs.tasks.ensemble import EnsembleWeights
 
 
 class By(StrEnum):
@@ -69,7 +70,11 @@ def calibrate(
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Finds the factor on the training pairs: exact for every factor at once, checked on other locations."""
+    """Finds the factor on the training pairs: exact for every factor at once, checked on other locations.
+
+    Of a task whose image is an average (of checkpoints, or a blend) it finds the weights, on held-out
+    locations.
+    """
     from pbvs.data.index import PreparedData
     from pbvs.files import write_csv, write_text
     from pbvs.score.judge import Judge
@@ -78,6 +83,7 @@ def calibrate(
     from pbvs.tasks.book import book_with
     from pbvs.tasks.calibrate import calibrate
     from pbvs.tasks.calibrated import FACTORS, chart, task_with
+    from pbvs.tasks.ensemble import ensemble_weights, is_average, members, task_with_weights
     from pbvs.tasks.runs import Runs
     from pbvs.tasks.tone_pairs import Pairs, nodes_before, tone_tail
     from pbvs.tasks.train import check_judges
@@ -89,6 +95,14 @@ def calibrate(
             raise UsageError("the file is there already", where=path, next_step="give --overwrite")
     book = book_with(tasks, task, set_)
     graph = book.graph(task)
+    if is_average(graph):
+        with console.progress(f"calibrate {task}") as advance:
+            by_member = members(book, graph, Runs(runs), device_of_process(device.value))
+            average = ensemble_weights(graph, PreparedData.open(data), by_member, advance)
+        if write:
+            write_text(write, task_with_weights(graph, average))
+        _show_average(average, json)
+        return
     before = nodes_before(graph, tone_tail(graph))
     judge, where = None, device_of_process(device.value)
     if by is By.score:
@@ -121,6 +135,16 @@ def calibrate(
         console.result(f"scores: {mark}")
     if write:
         console.result(f"written: {write} (use it with --tasks {write.parent})")
+
+
+def _show_average(found: EnsembleWeights, json: bool) -> None:
+    if json:
+        console.result_json(found.to_json())
+        return
+    rows = list(zip(found.names, found.weights, found.l2_alone, strict=True))
+    title = f"{found.task}: {found.images} held-out pairs, {found.pixels:,} values"
+    console.table(title, ("member", "weight", "L2 alone"), rows)
+    console.result(f"L2 with these weights {found.l2:.4f}, with equal ones {found.l2_equal:.4f}")
 
 
 def _show(found: Calibration) -> None:

@@ -14,6 +14,7 @@ import typer
 import pbvs
 from pbvs.cli import (
     ablate,
+    board,
     calibrate,
     console,
     data,
@@ -43,6 +44,7 @@ app.command("translate")(translate.translate)
 app.command("score")(score.score)
 app.command("match")(match.match)
 app.add_typer(submit.app, name="submit")
+app.add_typer(board.app, name="board")
 app.command("run")(run.run)
 app.command("ablate")(ablate.ablate)
 app.add_typer(weights.app, name="weights")

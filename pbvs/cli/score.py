@@ -57,6 +57,9 @@ def score(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Remember features of images for the next scoring.")
     ] = True,
+    ledger: Annotated[
+        bool, typer.Option("--ledger/--no-ledger", help="Add the score to the ledger, see `pbvs board`.")
+    ] = True,
 ) -> None:
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
     from pbvs.score.folders import score_folder, score_folders
@@ -64,6 +67,7 @@ def score(
     from pbvs.score.results import write_score
     from pbvs.score.rules import Ranking
     from pbvs.score.share import share_of_started
+    from pbvs.submission.ledger_rows import note_score
     from pbvs.training.device import device_of_process
 
     ranking = Ranking(rules.value, fid_layer, arctan_weight)
@@ -89,6 +93,9 @@ def score(
         }
     if share.rank:
         return  # of several processes, the first one tells
+    if ledger:
+        folders = {name: pred if task else pred / name for name in told["tasks"]}
+        note_score(told, folders, target)
     to_stdout = json is not None and str(json) == "-"
     write_score(report, None if to_stdout else json, csv, told)
     if to_stdout:

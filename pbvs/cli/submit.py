@@ -44,7 +44,8 @@ def build(
     """Builds the zip from translated images and checks it."""
     from pbvs import submission
     from pbvs.errors import UsageError
-    from pbvs.tasks.translate import mean_seconds_per_image
+    from pbvs.submission.ledger_rows import note_build
+    from pbvs.tasks.translate import made_of, mean_seconds_per_image
 
     expected = _expected(tasks, set_)
     if not predictions.is_dir():
@@ -63,6 +64,7 @@ def build(
             allow_constant=allow_constant,
             progress=advance,
         )
+    note_build(built, predictions, {task: made_of(predictions / task) for task in built.images})
     for warning in built.warnings:
         console.say(f"warning: {warning}", style="yellow")
     if json:

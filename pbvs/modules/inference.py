@@ -19,7 +19,8 @@ class InferenceParams(Params):
     """How a trained network is put to use; has no part in its training.
 
     Attributes:
-        checkpoints: whose images are averaged: `best`, `last`, or weights files of this node.
+        checkpoints: whose images are averaged: `best`, `last`, or weights files of this node; `:plain` behind
+            one takes the network itself in place of its moving average.
         weights: of the checkpoints in the average, relative to each other; none: all alike.
         turns: how many ways round each image is translated, turned back and averaged: 2: also mirrored left
             to right; 4: also up-down; 8: also transposed.

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pbvs import pixels
 from pbvs.data.layouts import inputs_folder
 from pbvs.errors import DataError, TaskError, UsageError, nearest
-from pbvs.files import fingerprint, write_csv, write_json
+from pbvs.files import files_fingerprint, fingerprint, write_csv, write_json
 from pbvs.score.folders import score_folder
 from pbvs.score.judge import Judge
 from pbvs.score.rules import TASKS
@@ -26,7 +26,6 @@ from pbvs.score.weights import marked
 from pbvs.tasks.book import TaskBook, tasks_folder
 from pbvs.tasks.chain import PREDICTIONS, ChainSettings, chain, translate_step
 from pbvs.tasks.steps import Step, code_version
-from pbvs.tasks.translate import folder_fingerprint
 from pbvs.training.device import device_of_process
 
 ROWS = "rows/winning_2024.toml"
@@ -157,8 +156,8 @@ def _score_step(s: ChainSettings, cell: Cell, targets: Path) -> Step:
 
     def made_of() -> dict[str, str]:
         return {
-            "predictions": folder_fingerprint(pixels.list_images(predictions)),
-            "targets": folder_fingerprint(pixels.list_images(targets)),
+            "predictions": files_fingerprint(pixels.list_images(predictions)),
+            "targets": files_fingerprint(pixels.list_images(targets)),
             "rules": fingerprint([asdict(s.ranking), s.judges]),
             "code": code_version("pixels.py", "score"),
         }

@@ -43,6 +43,11 @@ class TaskBook:
         for name in self._overrides:
             self._known(name, "--set")
 
+    def with_overrides(self, task: str, overrides: Mapping[str, Any]) -> TaskBook:
+        """The same book with further values laid over one task."""
+        own = {**self._overrides.get(task, {}), **overrides}
+        return TaskBook(self.folder, {**self._overrides, task: own})
+
     def spec(self, name: str) -> TaskSpec:
         """One task as its file has it, read once.
 

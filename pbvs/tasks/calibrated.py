@@ -10,7 +10,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from pbvs.charts import Line, Mark, line_chart
-from pbvs.tasks.spec import TaskSpec
+from pbvs.tasks.spec import TaskSpec, without_none
 
 By = Literal["l2", "l1", "score"]
 WriteAs = Literal["factor", "table", "mix"]
@@ -161,7 +161,7 @@ def task_with(spec: TaskSpec, found: Calibration, write_as: WriteAs) -> str:
     Args:
         spec: the task that was calibrated, ending in grayscale and intensity.
     """
-    settings = _without_none(spec.resolved())
+    settings = without_none(spec.resolved())
     nodes = settings["nodes"]
     intensity = nodes[spec.output]
     if write_as == "factor":
@@ -181,10 +181,3 @@ def task_with(spec: TaskSpec, found: Calibration, write_as: WriteAs) -> str:
         f"# {found.task}, calibrated by {found.by} on {found.images} pairs of {found.locations} locations.\n"
     )
     return told + tomli_w.dumps(settings)
-
-
-def _without_none(value: Any) -> Any:
-    """TOML has no None: what has none is left to its default, which it is."""
-    if isinstance(value, dict):
-        return {key: _without_none(v) for key, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, list) else value

@@ -12,13 +12,14 @@ from pbvs.data.layouts import BANDS, find_images, inputs_folder
 from pbvs.data.prepare import prepare
 from pbvs.data.records import content_hash, load_records
 from pbvs.errors import DataError, UsageError
-from pbvs.files import fingerprint
+from pbvs.files import files_fingerprint, fingerprint
 from pbvs.score.folders import score_folders
 from pbvs.score.judge import Judge
 from pbvs.score.results import write_score
 from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
 from pbvs.submission import Expected, ReadmeFields, build
+from pbvs.submission.ledger_rows import note_build, note_score
 from pbvs.tasks import translate
 from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
 from pbvs.tasks.runs import Runs
@@ -243,6 +244,7 @@ class _Chain:
                 progress=lambda done, total: self.s.progress("score", done, total, {}),
             )
             write_score(report, self.s.out / SCORE_JSON, self.s.out / SCORE_CSV)
+            note_score(report.to_json(), {task: self.s.out / PREDICTIONS / task for task in scored}, targets)
             mark = f" ({marked(self.s.judges)})" if marked(self.s.judges) else ""
             return f"overall {report.overall:.4f}{mark}; {self.s.out / SCORE_JSON}"
 
@@ -274,6 +276,8 @@ class _Chain:
                 overwrite=True,
                 progress=lambda done, total: self.s.progress("submit", done, total, {}),
             )
+            records = {task: translate.made_of(predictions / task) for task in built.images}
+            note_build(built, predictions, records)
             n_images = sum(built.images.values())
             return f"{n_images} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
 
@@ -320,7 +324,7 @@ def translate_step(s: ChainSettings, task: str, inputs: Path) -> Step:
     def made_of() -> dict[str, str]:
         return {
             **translator().made_of(),
-            "test inputs": translate.folder_fingerprint(translate.input_images(inputs)),
+            "test inputs": files_fingerprint(translate.input_images(inputs)),
             "code": code_version(
                 "pixels.py",
                 "modules",
@@ -356,7 +360,7 @@ def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:
 
 
 def _images(folder: Path) -> str:
-    return translate.folder_fingerprint(pixels.list_images(folder)) if folder.is_dir() else "none"
+    return files_fingerprint(pixels.list_images(folder)) if folder.is_dir() else "none"
 
 
 def find_inputs(test: Path, task: str) -> Path:

@@ -14,6 +14,7 @@ from pbvs.tasks.book import TaskBook
 from pbvs.training import checkpoint
 
 BEST = "best"
+_PLAIN = ":plain"
 _FILES = {BEST: checkpoint.BEST, "last": checkpoint.LAST}
 
 
@@ -38,7 +39,11 @@ class Runs:
         return self.elsewhere.get(task, self.folder / task) / node
 
     def weights_file(self, task: str, node: str, which: str = BEST) -> Path:
-        """The weights to use for a node: `best` or `last` of its run, or of what was given; else a file."""
+        """The weights to use for a node: `best` or `last` of its run, or of what was given; else a file.
+
+        `:plain` behind it asks for the network itself where a moving average was kept; the file is the same.
+        """
+        which = which.removesuffix(_PLAIN)
         if which not in _FILES:
             return Path(which)
         if self.given is None or self.given_for != (task, node):
@@ -63,7 +68,7 @@ class Runs:
                 where=path,
                 next_step=f"`pbvs train {task} --data PREPARED`, or name them with --checkpoint",
             )
-        header, state = checkpoint.load_weights(path, network)
+        header, state = checkpoint.load_weights(path, network, plain=which.endswith(_PLAIN))
         if (header["task"], header["node"]) != (task, node):
             raise CheckpointError(
                 f"the checkpoint belongs to {header['task']}.{header['node']}, not to {task}.{node}",

@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from pbvs import pixels
 from pbvs.data.geotiff import place_of, write_geotiff
 from pbvs.errors import DataError, ImageError, PbvsError, UsageError
-from pbvs.files import fingerprint, sha256_of_file, write_json
+from pbvs.files import files_fingerprint, write_json
 from pbvs.score.share import ALONE, Share
 from pbvs.tasks.translator import Translator
 
@@ -73,8 +73,8 @@ def translate_folder(
     """
     sources = input_images(inputs)
     _check_apart(inputs, out)
-    made_of = {**translator.made_of(), "format": format, "inputs": folder_fingerprint(sources)}
-    record = _together(share, lambda: _begun(out, made_of, overwrite, {path.stem for path in sources}))
+    deciding = {**translator.made_of(), "format": format, "inputs": files_fingerprint(sources)}
+    record = _together(share, lambda: _begun(out, deciding, overwrite, {path.stem for path in sources}))
     mine = share.of(sources)
     todo = [path for path in mine if not _place_in(out, path, format).is_file()]
     failed: list[ImageError] = []
@@ -244,9 +244,13 @@ def read_source(path: Path, translator: Translator) -> NDArray[np.uint8]:
     return pixels.eight_bits(image, *translator.sixteen_bits.stretch_of(path))
 
 
-def folder_fingerprint(images: Sequence[Path]) -> str:
-    """A fingerprint of images by name and contents."""
-    return fingerprint([[path.name, sha256_of_file(path)] for path in images])
+def made_of(folder: Path) -> dict[str, str] | None:
+    """What decided the images of a folder, by fingerprint; None where pbvs did not translate them."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    told: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["made_of"]
+    return told
 
 
 def seconds_per_image(folder: Path) -> float:

@@ -57,15 +57,18 @@ def read_header(path: Path) -> dict[str, Any]:
     return _read(path, prefixes=())[0]
 
 
-def load_weights(path: Path, network: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def load_weights(
+    path: Path, network: str, *, plain: bool = False
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header, and the state dict of one network (`G` or `D`) for use, on the CPU.
 
-    For use is its moving average, where the training kept one: that is what was validated.
+    For use is its moving average, where the training kept one: that is what was validated. `plain` takes the
+    network itself.
 
     Raises:
         CheckpointError: the file is missing, torn, or not written by pbvs.
     """
-    return _read(path, prefixes=(f"{network}{AVERAGE}.", f"{network}."))
+    return _read(path, prefixes=(f"{network}.",) if plain else (f"{network}{AVERAGE}.", f"{network}."))
 
 
 def _read(path: Path, prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,0 +1,96 @@
+"""`pbvs board`: the ledger beside the published boards; `pbvs board add`: a real score."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pbvs.cli import console
+from pbvs.cli.options import JsonFlag, Rules, RulesOption
+from pbvs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pbvs.tasks.board import Line
+
+app = typer.Typer(help="The local ledger beside the published boards.", invoke_without_command=True)
+
+
+@app.callback()
+def board(context: typer.Context, json: JsonFlag = False) -> None:
+    """Shows every list by its own rules, the lowest score first; stand-in scores are not ranked."""
+    if context.invoked_subcommand is not None:
+        return
+    from pbvs.score.rules import TASKS
+    from pbvs.submission.ledger import DAILY_QUOTA, Ledger
+    from pbvs.tasks.board import boards, to_json
+
+    ledger = Ledger()
+    entries = ledger.entries()
+    today = datetime.now(UTC).date().isoformat()
+    found, used = boards(entries), ledger.uploads_on(today)
+    if json:
+        console.result_json(
+            {"ledger": str(ledger.path), "today": today, "uploads_today": used, "boards": to_json(found)}
+        )
+        return
+    columns = ("rank", "", "combined", *TASKS, "")
+    for one in found:
+        rows = [(str(n), *_cells(line)) for n, line in enumerate(one.ranked, start=1)]
+        rows += [("-", *_cells(line)) for line in one.unranked]
+        pixel = "L2" if one.rules == "2024" else "L1"
+        console.table(f"rules {one.rules} (P = {pixel}), the lowest is the best", columns, rows)
+        if one.unranked:
+            console.result("-: stand-in weights: not comparable, so never ranked")
+    console.result("the site itself sorts the other way and shows the worst first")
+    console.result(f"{ledger.path}: {len(entries)} rows; board scores entered today: {used} of {DAILY_QUOTA}")
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    from pbvs.score.rules import TASKS
+
+    scores = (f"{line.scores[task]:.4g}" if task in line.scores else "-" for task in TASKS)
+    told = "published" if line.source == "published" else f"{line.source}, {line.at[:16]}"
+    return (line.name, f"{line.combined:.4g}", *scores, ", ".join(filter(None, (told, line.words))))
+
+
+@app.command()
+def add(
+    zip_path: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip that was uploaded.")],
+    combined: Annotated[float, typer.Option("--combined", help="The board's combined score.")],
+    sar2eo: Annotated[float | None, typer.Option("--sar2eo")] = None,
+    sar2rgb: Annotated[float | None, typer.Option("--sar2rgb")] = None,
+    rgb2ir: Annotated[float | None, typer.Option("--rgb2ir")] = None,
+    sar2ir: Annotated[float | None, typer.Option("--sar2ir")] = None,
+    rules: RulesOption = Rules.y2026,
+    at: Annotated[
+        datetime | None, typer.Option("--at", help="When it was uploaded (UTC); default: now.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="A word for yourself.")] = "",
+) -> None:
+    """Enters the real board's score of a zip; counts it among the day's uploads."""
+    from pbvs.files import sha256_of_file
+    from pbvs.submission.ledger import DAILY_QUOTA, Ledger
+
+    if not zip_path.is_file():
+        raise UsageError("there is no such zip", where=zip_path)
+    given = {"sar2eo": sar2eo, "sar2rgb": sar2rgb, "rgb2ir": rgb2ir, "sar2ir": sar2ir}
+    scores = {task: score for task, score in given.items() if score is not None}
+    for name, score in {"combined": combined, **scores}.items():
+        if not 0.0 <= score <= 4.0:
+            raise UsageError(f"{name} cannot be {score:g}", next_step="scores of the board lie in 0 to 4")
+    moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
+    ledger, sha256 = Ledger(), sha256_of_file(zip_path)
+    known = any(entry.value["sha256"] == sha256 for entry in ledger.entries("build"))
+    row = {"sha256": sha256, "rules": rules.value, "combined": combined, "scores": scores, "note": note}
+    number = ledger.add("board", row, moment)
+    if not known:
+        console.say("warning: no build of this zip is in the ledger", style="yellow")
+    used = ledger.uploads_on(moment.date().isoformat())
+    console.result(f"row {number}: {combined:g} for {zip_path}; {used} of {DAILY_QUOTA} uploads of that day")
+    if used >= DAILY_QUOTA:
+        console.say("warning: the day's uploads are used up", style="yellow")
+    elif used == DAILY_QUOTA - 1:
+        console.say("warning: one upload is left for that day", style="yellow")
