@@ -12,8 +12,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 56, 52
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE = """
-svg { color: #1a1a1a; background: #fff; font: 13px sans-serif }
-@media (prefers-color-scheme: dark) { svg { color: #e6e6e6; background: #16181c } }
+svg { font: 13px sans-serif }
+svg:root { color: #1a1a1a; background: #fff }
+@media (prefers-color-scheme: dark) { svg:root { color: #e6e6e6; background: #16181c } }
 """
 
 
@@ -52,17 +53,43 @@ def line_chart(
     ]
     x_axis = _Axis.over([x for line in points for x, _ in line], _LEFT, _WIDTH - _RIGHT)
     y_axis = _Axis.over([y for line in points for _, y in line], _HEIGHT - _BOTTOM, _TOP)
+    return _document(
+        title,
+        x_label,
+        y_label,
+        _grid(x_axis, y_axis),
+        _marks(marks, x_axis),
+        [_polyline(line, x_axis, y_axis, i) for i, line in enumerate(points)],
+        [_legend(line.name, i) for i, line in enumerate(lines)],
+    )
+
+
+def histogram(title: str, x_label: str, values: Sequence[float], n_bins: int = 20) -> str:
+    """How many of `values` (one or more, finite) lie where, as an SVG document."""
+    low, high = min(values), max(values)
+    width = (high - low) / n_bins or 1.0
+    counts = [0] * n_bins
+    for value in values:
+        counts[min(n_bins - 1, int((value - low) / width))] += 1
+    x_axis = _Axis(low, low + n_bins * width, _LEFT, _WIDTH - _RIGHT)
+    y_axis = _Axis(0.0, max(counts) * 1.05, _HEIGHT - _BOTTOM, _TOP)
+    bars = []
+    for i, count in enumerate(counts):
+        x, y = x_axis.at(low + i * width), y_axis.at(count)
+        size = f'width="{x_axis.at(low + width) - x_axis.at(low) - 1:.1f}" height="{y_axis.start - y:.1f}"'
+        bars.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{_COLOURS[0]}"/>')
+    return _document(title, x_label, "images", _grid(x_axis, y_axis), bars)
+
+
+def _document(title: str, x_label: str, y_label: str, *groups: Sequence[str]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         _text(_LEFT, 20, title, "start", weight="bold"),
-        *_grid(x_axis, y_axis),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 10, x_label),
         f'<g transform="translate(16 {(_TOP + _HEIGHT - _BOTTOM) / 2}) rotate(-90)">'
         f"{_text(0, 0, y_label)}</g>",
-        *_marks(marks, x_axis),
-        *(_polyline(line, x_axis, y_axis, i) for i, line in enumerate(points)),
-        *(_legend(line.name, i) for i, line in enumerate(lines)),
+        *(part for group in groups for part in group),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"

@@ -25,7 +25,9 @@ ALLOWED = {
     "training": GROUND | {"data", "score", "models", "losses"},
     "modules": GROUND | {"data", "score", "models", "losses", "training"},
     "tasks": GROUND | {"data", "score", "models", "losses", "training", "modules", "submission", "charts"},
-    "cli": GROUND | {"data", "score", "models", "losses", "training", "modules", "submission", "tasks"},
+    "report": GROUND | {"data", "score", "charts"},
+    "cli": GROUND
+    | {"data", "score", "models", "losses", "training", "modules", "submission", "tasks", "report"},
     "__main__": {"cli"},
 }
 

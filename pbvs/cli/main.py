@@ -19,6 +19,7 @@ from pbvs.cli import (
     console,
     data,
     match,
+    report,
     run,
     score,
     submit,
@@ -46,6 +47,7 @@ app.command("match")(match.match)
 app.add_typer(submit.app, name="submit")
 app.add_typer(board.app, name="board")
 app.command("run")(run.run)
+app.command("report")(report.report)
 app.command("ablate")(ablate.ablate)
 app.add_typer(weights.app, name="weights")
 
