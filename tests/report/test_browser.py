@@ -6,6 +6,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 from scored import flat, write_images, write_submission
 
 from pbvs.charts import Line, line_chart
@@ -16,8 +18,6 @@ from pbvs.tasks.book import TaskBook
 CHROMIUM = os.environ.get("PBVS_CHROMIUM") or shutil.which("chromium")
 if not CHROMIUM and not os.environ.get("PBVS_BROWSER_REQUIRED"):
     pytest.skip("no chromium here: apt-get install chromium", allow_module_level=True)
-sync_api = pytest.importorskip("playwright.sync_api")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 FLAGS = [
     "--no-sandbox",
@@ -67,7 +67,7 @@ def page_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
 
 
@@ -228,7 +228,7 @@ def test_samples_are_filled_and_full_images_are_links(opened, page_path):
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_serious_fault_of_accessibility(opened, viewport, scheme):
     page = opened(viewport, color_scheme=scheme)
-    found = axe.Axe().run(page).response["violations"]
+    found = Axe().run(page).response["violations"]
     serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert serious == []
 
