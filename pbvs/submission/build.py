@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
@@ -20,14 +21,16 @@ from pbvs.files import sha256_of_file, written_whole
 from pbvs.pixels import encode_png, read_image
 from pbvs.submission import rules
 from pbvs.submission.check import check
+from pbvs.submission.image_facts import is_plain_png
 from pbvs.submission.plan import Item, plan
 from pbvs.submission.readme import ReadmeFields
 from pbvs.submission.rules import Expected
 
 DEFAULT_COMPRESSION = 6
-"""zlib's level. On satellite images of 1024 x 1024 x 3 level 6 leaves 60.4 % of the raw size; 9 leaves
-59.9 % in five times the time, and 1 leaves 62.6 % in half the time."""
+"""zlib's level of PNGs that are written. On satellite images of 1024 x 1024 x 3 level 6 leaves 60.4 % of the
+raw size; 9 leaves 59.9 % in five times the time, and 1 leaves 62.6 % in half the time."""
 
+Bands = Literal["task", "rgb"]
 _WORKERS = 2
 _AHEAD = 2 * _WORKERS  # images in memory at a time
 _MOST_FAULTS_TOLD = 10
@@ -63,26 +66,32 @@ def build(
     *,
     inputs: Path | None = None,
     overwrite: bool = False,
-    compression: int = DEFAULT_COMPRESSION,
+    compression: int | None = None,
+    bands: Bands = "task",
     force_large: bool = False,
     allow_constant: bool = False,
+    allow_size: bool = False,
     progress: Progress | None = None,
 ) -> BuiltZip:
     """Packs task folders of images into one zip as the platform asks for it.
 
-    Every image is decoded, compared with what its task asks for, and written again as PNG. The zip is
-    written aside, checked, and only then given its name.
+    Every image is decoded and compared with what its task asks for. A plain PNG goes into the zip as it is,
+    byte for byte; all else is written again as PNG. The zip is written aside, checked, and only then given
+    its name.
 
     Args:
         predictions: a folder with one folder of PNG or TIFF images for each task that is attempted.
         out: the zip to make.
         readme: the contents of the zip's readme.
-        expected: size and bands of each task's images; they must be met exactly, in uint8.
+        expected: size and bands of each task's images; they must be met exactly, in uint8, but for what
+            `allow_size` says.
         inputs: the root of the test inputs, to check the ids against; None leaves that out.
         overwrite: replace an existing `out`.
-        compression: zlib's level of the PNGs, 0..9.
+        compression: zlib's level, 0..9, to write all PNGs again with; None keeps them.
+        bands: `rgb` repeats the band of one-band tasks to three, which the platform takes too.
         force_large: build a zip of over 1 GB all the same; the platform is known to fail on such.
         allow_constant: take images that are one value all over.
+        allow_size: take images of another size, which the evaluation resamples, at a cost in score.
         progress: told (images packed, images in all).
 
     Raises:
@@ -91,12 +100,16 @@ def build(
     """
     _check_arguments(out, overwrite, compression)
     items = plan(predictions, out, expected)
-    allow = {
-        kind for kind, on in ((rules.KIND_LARGE, force_large), (rules.KIND_CONSTANT, allow_constant)) if on
+    asked = {
+        rules.KIND_LARGE: force_large,
+        rules.KIND_CONSTANT: allow_constant,
+        rules.KIND_SIZE: allow_size,
     }
+    allow = {kind for kind, on in asked.items() if on}
+    writing = _Writing(compression, bands, allow_size)
     try:
         with written_whole(out) as beside:
-            _write(beside, items, readme, expected, compression, force_large, progress)
+            _write(beside, items, readme, expected, writing, force_large, progress)
             notes = _checked(beside, out, expected, inputs, allow)
     except OSError as error:
         next_step = "free some space, or choose another place"
@@ -107,12 +120,21 @@ def build(
     return BuiltZip(out, out.stat().st_size, sha256_of_file(out), images, notes)
 
 
-def _check_arguments(out: Path, overwrite: bool, compression: int) -> None:
+@dataclass(frozen=True)
+class _Writing:
+    """How images go into the zip; see `build`."""
+
+    compression: int | None
+    bands: Bands
+    allow_size: bool
+
+
+def _check_arguments(out: Path, overwrite: bool, compression: int | None) -> None:
     if out.is_dir():
         raise UsageError("the zip's name is that of a folder", where=out, next_step="add a file name")
     if out.exists() and not overwrite:
         raise UsageError("the zip exists already", where=out, next_step="choose another name, or --overwrite")
-    if compression not in range(10):
+    if compression is not None and compression not in range(10):
         raise UsageError(f"compression {compression} is not 0..9", next_step="6 is usual, 9 the smallest")
 
 
@@ -121,13 +143,13 @@ def _write(
     items: list[Item],
     readme: ReadmeFields,
     expected: Mapping[str, Expected],
-    compression: int,
+    writing: _Writing,
     force_large: bool,
     progress: Progress | None,
 ) -> None:
     """Writes the zip; faults of images are collected and told together once all have been looked at."""
     faults: list[ImageError] = []
-    encoded = _encoded(items, expected, compression)
+    encoded = _encoded(items, expected, writing)
     with closing(encoded), zipfile.ZipFile(zip_path, "w") as archive:
         _add(archive, rules.README_NAME, readme.text().encode(), zipfile.ZIP_DEFLATED)
         for done, (item, job) in enumerate(encoded, 1):
@@ -157,7 +179,7 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes, method: int) -> None:
 
 
 def _encoded(
-    items: list[Item], expected: Mapping[str, Expected], compression: int
+    items: list[Item], expected: Mapping[str, Expected], writing: _Writing
 ) -> Generator[tuple[Item, Future[bytes]], None, None]:
     """The items in order, each with its PNG in the making; only a few are ahead of the reader."""
     waiting: deque[tuple[Item, Future[bytes]]] = deque()
@@ -165,20 +187,20 @@ def _encoded(
     with warnings.catch_warnings(), ThreadPoolExecutor(_WORKERS) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         for item in items:
-            waiting.append((item, pool.submit(_encode, item, expected[item.task], compression)))
+            waiting.append((item, pool.submit(_encode, item, expected[item.task], writing)))
             if len(waiting) >= _AHEAD:
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
 
 
-def _encode(item: Item, expected: Expected, compression: int) -> bytes:
+def _encode(item: Item, expected: Expected, writing: _Writing) -> bytes:
     """One prediction as PNG bytes, once it is what its task asks for."""
     image = read_image(item.source)
     fault = None
     if image.dtype != np.uint8:
         fault, cure = f"pixels are {image.dtype}, not uint8", "write the prediction with 8 bits a band"
-    elif image.shape[:2] != expected.size_px:
+    elif image.shape[:2] != expected.size_px and not writing.allow_size:
         is_px, asked_px = rules.told_px(image.shape[:2]), rules.told_px(expected.size_px)
         fault = f"{is_px} pixels instead of {asked_px} (height x width)"
         cure = f"translate at the size of {item.task}: the evaluation resamples others, at a cost in score"
@@ -187,7 +209,15 @@ def _encode(item: Item, expected: Expected, compression: int) -> bytes:
         cure = f"write the predictions of {item.task} with {expected.bands} band(s)"
     if fault:
         raise ImageError(fault, where=item.source, next_step=cure)
-    return encode_png(image.astype(np.uint8, copy=False), compression)
+    stored = image.astype(np.uint8, copy=False)
+    if writing.bands == "rgb" and stored.shape[2] == 1:
+        stored = np.repeat(stored, 3, axis=2)
+    elif writing.compression is None and item.source.suffix.lower() == ".png":
+        as_it_is = item.source.read_bytes()
+        if is_plain_png(as_it_is):
+            return as_it_is
+    level = DEFAULT_COMPRESSION if writing.compression is None else writing.compression
+    return encode_png(stored, level)
 
 
 def _refuse_large(n_bytes: int) -> None:

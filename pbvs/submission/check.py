@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from rasterio.errors import NotGeoreferencedWarning
 
 from pbvs.errors import UsageError
 from pbvs.submission import rules
@@ -17,6 +21,8 @@ from pbvs.submission.readme import LABELS, faults
 from pbvs.submission.rules import CheckReport, Expected, Problem
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES
 
+N_AT_ONCE = 2
+"""Images that are decoded, and so are in memory, at a time."""
 MOST_README_BYTES = 64_000
 MOST_TOTAL_BYTES = 8_000_000_000
 """More than any full submission unpacks to (under 1 GB); a zip that announces more is not read."""
@@ -34,7 +40,7 @@ def check(
 ) -> CheckReport:
     """Checks a zip against the platform's rules.
 
-    One entry is in memory at a time, and none larger than 64 MB. RGB images of a one-band task pass with
+    Two entries are in memory at a time, and none larger than 64 MB. RGB images of a one-band task pass with
     a note, as the platform has accepted them; so does a task that is not attempted.
 
     Args:
@@ -114,7 +120,7 @@ def _judge_images(
     report: CheckReport,
     progress: Progress | None,
 ) -> None:
-    """Reads and decodes the images one after another."""
+    """Reads the images one after another, and decodes a few of them at a time."""
     total = sum(image.info.file_size for image in images if image.info.file_size <= MOST_IMAGE_BYTES)
     if total > MOST_TOTAL_BYTES:
         what = f"the images would unpack to {rules.told_size(total)}; none was read"
@@ -123,8 +129,8 @@ def _judge_images(
         )
         return
     rgb: Counter[str] = Counter()
-    for done, image in enumerate(images, 1):
-        bands = _judge_one(archive, image, expected, report)
+    for done, (image, problems, bands) in enumerate(_judged(archive, images, expected), 1):
+        report.problems += problems
         if bands == 3 and image.task in expected and expected[image.task].bands == 1:
             rgb[image.task] += 1
         if progress:
@@ -136,23 +142,39 @@ def _judge_images(
         )
 
 
-def _judge_one(
-    archive: zipfile.ZipFile, image: Placed, expected: Mapping[str, Expected], report: CheckReport
-) -> int:
-    """Adds an image's problems to the report; gives back its number of bands, 0 when it cannot be decoded."""
-    data = read_entry(archive, image.info, image.path, MOST_IMAGE_BYTES)
+def _judged(
+    archive: zipfile.ZipFile, images: list[Placed], expected: Mapping[str, Expected]
+) -> Iterator[tuple[Placed, list[Problem], int]]:
+    """Each image in order, with its problems and its number of bands, 0 when it cannot be decoded."""
+    waiting: deque[tuple[Placed, Future[tuple[list[Problem], int]]]] = deque()
+    # Filters of warnings belong to the process, not to the thread: set once around all readers of TIFFs.
+    with warnings.catch_warnings(), ThreadPoolExecutor(N_AT_ONCE) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        for image in images:
+            data = read_entry(archive, image.info, image.path, MOST_IMAGE_BYTES)
+            waiting.append((image, pool.submit(_judge_one, image, data, expected.get(image.task))))
+            if len(waiting) >= N_AT_ONCE:
+                yield _first_done(waiting)
+        while waiting:
+            yield _first_done(waiting)
+
+
+def _first_done(
+    waiting: deque[tuple[Placed, Future[tuple[list[Problem], int]]]],
+) -> tuple[Placed, list[Problem], int]:
+    image, job = waiting.popleft()
+    problems, bands = job.result()
+    return image, problems, bands
+
+
+def _judge_one(image: Placed, data: bytes | Problem, wanted: Expected | None) -> tuple[list[Problem], int]:
     if isinstance(data, Problem):
-        report.problems.append(data)
-        return 0
-    wanted = expected.get(image.task)
+        return [data], 0
     if wanted is None:
         what = f"size and bands of {image.task} are not known, so its images were not checked"
         cure = "check the zip with the tasks that it was made for"
-        report.problems.append(Problem(f"{image.task}/", what, cure, "folder"))
-        return 0
-    problems, bands = judge(image.path, data, wanted)
-    report.problems += problems
-    return bands
+        return [Problem(f"{image.task}/", what, cure, "folder")], 0
+    return judge(image.path, data, wanted)
 
 
 def _compare_names(layout: Layout, inputs: Path | None, report: CheckReport) -> None:

@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
 from pbvs.pixels import PNG_SUFFIXES
-from pbvs.submission.rules import KIND_CONSTANT, Expected, Problem, told_px
+from pbvs.submission.rules import KIND_CONSTANT, KIND_SIZE, Expected, Problem, told_px
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES, NotAnImage, guard_tiff
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -70,7 +70,7 @@ def _against(path: str, facts: Facts, expected: Expected) -> Iterator[Problem]:
     if facts.size_px != expected.size_px:
         what = f"{told_px(facts.size_px)} pixels instead of {told_px(expected.size_px)} (height x width)"
         cure = "write predictions at the task's size: the evaluation resamples others, at a cost in score"
-        yield Problem(path, what, cure, "size")
+        yield Problem(path, what, cure, KIND_SIZE)
     if facts.palette:
         yield Problem(path, "a palette image: its values are indices, not grey or RGB levels", _ANEW, "bands")
     elif facts.bands not in (expected.bands, 3):
@@ -129,6 +129,13 @@ def png_facts(data: bytes) -> Facts:
     see_through = any(kind == b"tRNS" for kind, _ in chunks) and colour != _PNG_PALETTE
     bands = _PNG_BANDS[colour] + see_through
     return Facts((height, width), bands, "uint16" if bits == 16 else "uint8", bits, colour == _PNG_PALETTE)
+
+
+def is_plain_png(data: bytes) -> bool:
+    """Whether a PNG holds gray or RGB pixels of 8 bits and nothing else: no text, time or profile."""
+    header = data[24:29]  # bits, colour, compression, filter, interlace
+    kinds = {bytes(kind) for kind, _ in _png_chunks(data)}
+    return header in (b"\x08\0\0\0\0", b"\x08\x02\0\0\0") and kinds == {b"IHDR", b"IDAT", b"IEND"}
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:

@@ -25,8 +25,9 @@ _LITTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 
 KIND_CONSTANT = "constant"
 KIND_LARGE = "large"
-ALLOWABLE_KINDS = frozenset({KIND_CONSTANT, KIND_LARGE})
-"""Kinds of problem that a user may know better about: no rule is broken, but it is nearly always a fault."""
+KIND_SIZE = "size"
+ALLOWABLE_KINDS = frozenset({KIND_CONSTANT, KIND_LARGE, KIND_SIZE})
+"""Kinds of problem that a user may know better about: the platform takes it, but it is mostly a fault."""
 
 
 @dataclass(frozen=True)

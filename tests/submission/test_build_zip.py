@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -278,3 +280,39 @@ def test_a_place_that_cannot_be_written_is_told(predictions, tmp_path):
         build(predictions, tmp_path / "file" / "s.zip", README, EXPECTED)
     with pytest.raises(UsageError, match="a folder"):
         build(predictions, predictions, README, EXPECTED)
+
+
+def test_plain_pngs_go_in_as_they_are_and_others_are_written_again(predictions, tmp_path):
+    """A comment in a PNG would go to the organisers; it is left out."""
+    plain = sorted((predictions / "sar2eo").glob("*.png"))[0]
+    told = sorted((predictions / "sar2eo").glob("*.png"))[1]
+    data = told.read_bytes()
+    text = b"tEXtAuthor\0me"
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    told.write_bytes(data[:33] + chunk + data[33:])
+    built = build(predictions, tmp_path / "s.zip", README, EXPECTED)
+    with zipfile.ZipFile(built.path) as archive:
+        assert archive.read(f"sar2eo/{plain.stem}.png") == plain.read_bytes()
+        written = archive.read(f"sar2eo/{told.stem}.png")
+    assert b"Author" not in written
+    assert np.array_equal(cv2.imdecode(np.frombuffer(written, np.uint8), -1), cv2.imread(str(told), -1))
+
+
+def test_one_band_tasks_as_rgb_by_choice(predictions, tmp_path):
+    built = build(predictions, tmp_path / "s.zip", README, EXPECTED, bands="rgb")
+    with zipfile.ZipFile(built.path) as archive:
+        for source in (predictions / "sar2eo").glob("*.png"):
+            image = cv2.imdecode(np.frombuffer(archive.read(f"sar2eo/{source.stem}.png"), np.uint8), -1)
+            gray = cv2.imread(str(source), -1)
+            assert np.array_equal(image, np.repeat(gray[:, :, None], 3, axis=2))
+    assert any("RGB" in note for note in built.warnings)
+
+
+def test_another_size_is_refused_unless_told(predictions, tmp_path):
+    path = sorted((predictions / "sar2eo").glob("*.png"))[0]
+    smaller = cv2.imread(str(path), -1)[::2, ::2]
+    cv2.imwrite(str(path), smaller)
+    with pytest.raises(SubmissionError, match="instead of"):
+        build(predictions, tmp_path / "s.zip", README, EXPECTED)
+    built = build(predictions, tmp_path / "s.zip", README, EXPECTED, allow_size=True)
+    assert any("pixels instead of" in note for note in built.warnings)
