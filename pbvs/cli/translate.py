@@ -53,7 +53,9 @@ def translate(
     device: DeviceOption = Device.auto,
     precision: Annotated[
         TranslatePrecision,
-        typer.Option("--precision", help="bf16-mixed: faster where the device can, within 2 of 255."),
+        typer.Option(
+            "--precision", help="bf16-mixed: three times as fast where the device can, more coarsely rounded."
+        ),
     ] = TranslatePrecision.fp32,
     batch: Annotated[
         int, typer.Option("--batch", min=1, help="Images that go through the networks together.")

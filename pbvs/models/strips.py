@@ -19,7 +19,7 @@ from pbvs.errors import DataError
 from pbvs.models.layers import ResidualBlock
 from pbvs.models.pix2pixhd import Generator, halved
 
-_STRIP_VALUES = 1 << 23  # of a layer's larger side; 32 MB
+_STRIP_VALUES = 1 << 22  # of a layer's larger side; 16 MB
 _LEAST_ROWS = 8  # more than any margin, and even
 _FLOAT_BYTES = 4
 
@@ -164,9 +164,10 @@ class _Run:
         b.close()
         return total
 
-    def _rows(self, plane: Plane) -> int:
-        """Rows of a strip: an even number."""
-        return max(_LEAST_ROWS, self.strip_values // (plane.channels * plane.width) // 2 * 2)
+    def _rows(self, plane: Plane, channels_out: int = 0, grows: int = 1) -> int:
+        """Rows of a strip by the larger of what goes in and what comes out: an even number."""
+        channels = max(plane.channels, channels_out * grows**2)
+        return max(_LEAST_ROWS, self.strip_values // (channels * plane.width) // 2 * 2)
 
     def _strips(
         self, layer: Layer, plane: Plane, uses_up: bool, *, margin: int, shrinks: int = 1, grows: int = 1
@@ -181,7 +182,7 @@ class _Run:
         out: Plane | None = None
         top = 0
         while top < plane.height:
-            bottom = min(top + self._rows(plane), plane.height)
+            bottom = min(top + self._rows(plane, _channels_out(layer), grows), plane.height)
             above, below = min(top, margin), min(plane.height - bottom, margin)
             try:
                 made = layer(plane.read(top - above, bottom + below, self.device))
@@ -198,6 +199,12 @@ class _Run:
             plane.close()
         assert out is not None
         return out
+
+
+def _channels_out(layer: Layer) -> int:
+    """Of a convolution, or one behind its padding; 0 for what keeps its channels."""
+    last = layer[-1] if isinstance(layer, nn.Sequential) else layer
+    return int(last.out_channels) if isinstance(last, nn.Conv2d | nn.ConvTranspose2d) else 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

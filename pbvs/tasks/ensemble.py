@@ -20,13 +20,13 @@ from scipy.optimize import nnls
 
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
-from pbvs.data.pairs import PairTable
 from pbvs.errors import DataError
 from pbvs.modules.blend import BlendParams
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.pixels import WHITE
 from pbvs.tasks.book import TaskBook
 from pbvs.tasks.graph import TaskGraph
+from pbvs.tasks.pairs import pair_table
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import without_none
 from pbvs.tasks.translator import Translator
@@ -102,15 +102,7 @@ def ensemble_weights(
         DataError: nothing is held out, or no pixel of it is valid.
     """
     spec = graph.spec
-    table = PairTable(
-        prepared,
-        source=spec.source,
-        target=spec.target,
-        family=spec.family,
-        pairing=spec.data.pairing,
-        min_overlap=spec.data.min_overlap,
-        heldout_fraction=spec.data.heldout_fraction,
-    )
+    table = pair_table(spec, prepared)
     dataset = PairDataset(table.heldout(), size_px=spec.size_px, flips=False)
     n = len(made_by)
     gram, with_target, squares, n_values = np.zeros((n, n)), np.zeros(n), 0.0, 0

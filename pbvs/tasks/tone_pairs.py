@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from pbvs.data.dataset import PairDataset
 from pbvs.data.index import PreparedData
-from pbvs.data.pairs import Location, PairTable
+from pbvs.data.pairs import Location
 from pbvs.errors import UsageError
 from pbvs.tasks.graph import SOURCE, TaskGraph
+from pbvs.tasks.pairs import pair_table
 from pbvs.tasks.spec import Node
 from pbvs.tasks.translator import Translator
 
@@ -71,15 +72,7 @@ class Pairs:
 
     def __init__(self, graph: TaskGraph, prepared: PreparedData, before: Translator | None = None):
         spec = graph.spec
-        table = PairTable(
-            prepared,
-            source=spec.source,
-            target=spec.target,
-            family=spec.family,
-            pairing=spec.data.pairing,
-            min_overlap=spec.data.min_overlap,
-            heldout_fraction=spec.data.heldout_fraction,
-        )
+        table = pair_table(spec, prepared)
         self._draws, self._before = table.every_source(), before
         self._dataset = PairDataset(self._draws, size_px=spec.size_px, flips=False)
         self.indices = np.arange(len(self._draws))

@@ -27,6 +27,7 @@ from pbvs.score.judge import Judge
 from pbvs.score.weights import JUDGE_FILES, WeightsKind, marked, status
 from pbvs.tasks.first_weights import lay_first_weights
 from pbvs.tasks.graph import TaskGraph
+from pbvs.tasks.pairs import pair_table
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import Node, TaskSpec
 from pbvs.tasks.steps import code_version, differences
@@ -151,7 +152,7 @@ def train_node(
     Raises:
         CheckpointError, DataError, TrainingError, WeightsError: see the parts.
     """
-    pairs = _pairs(training)
+    pairs = pair_table(training.spec, PreparedData.open(training.prepared))
     draws = pairs.train(
         draws_per_location=training.spec.data.draws_per_location, seed=training.params.training.seed
     )
@@ -277,19 +278,6 @@ def _job(
         data_workers,
     )
     return job, started_from
-
-
-def _pairs(training: NodeTraining) -> PairTable:
-    data = training.spec.data
-    return PairTable(
-        PreparedData.open(training.prepared),
-        source=training.spec.source,
-        target=training.spec.target,
-        family=training.spec.family,
-        pairing=data.pairing,
-        min_overlap=data.min_overlap,
-        heldout_fraction=data.heldout_fraction,
-    )
 
 
 def _validator(training: NodeTraining, pairs: PairTable, fabric: Fabric) -> Validator | None:
