@@ -53,9 +53,7 @@ def translate(
     device: DeviceOption = Device.auto,
     precision: Annotated[
         TranslatePrecision,
-        typer.Option(
-            "--precision", help="bf16-mixed: three times as fast where the device can, more coarsely rounded."
-        ),
+        typer.Option("--precision", help="bf16-mixed: faster where the device can, more coarsely rounded."),
     ] = TranslatePrecision.fp32,
     batch: Annotated[
         int, typer.Option("--batch", min=1, help="Images that go through the networks together.")

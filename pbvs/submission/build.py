@@ -46,7 +46,7 @@ class BuiltZip:
     Attributes:
         path: where it lies.
         n_bytes: its size.
-        sha256: of the whole file, in hex. The same predictions and readme give the same bytes.
+        sha256: of the whole file, in hex. The same files and readme give the same bytes.
         images: the number of images of each task in it.
         warnings: what breaks no rule but should be known before the upload.
     """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import struct
 import zipfile
@@ -66,8 +67,16 @@ def test_entries_are_sorted_undated_and_stored(predictions, tmp_path):
     assert [info.compress_type for info in infos] == [zipfile.ZIP_DEFLATED] + [zipfile.ZIP_STORED] * 10
 
 
-def test_the_same_images_give_the_same_bytes(predictions, tmp_path):
+def test_the_same_files_give_the_same_bytes_whatever_their_dates(predictions, tmp_path):
     first = build(predictions, tmp_path / "a.zip", README, EXPECTED)
+    for path in predictions.glob("*/*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o600)
+    assert build(predictions, tmp_path / "b.zip", README, EXPECTED).sha256 == first.sha256
+
+
+def test_the_same_pixels_written_again_give_the_same_bytes(predictions, tmp_path):
+    first = build(predictions, tmp_path / "a.zip", README, EXPECTED, compression=6)
     for path in predictions.glob("*/*.png"):
         other = tmp_path / "other" / path.parent.name
         other.mkdir(parents=True, exist_ok=True)
@@ -76,7 +85,7 @@ def test_the_same_images_give_the_same_bytes(predictions, tmp_path):
         other = tmp_path / "other" / path.parent.name
         other.mkdir(parents=True, exist_ok=True)
         (other / f"{path.stem}.png").write_bytes(encode_png(read_image(path), 1))
-    second = build(tmp_path / "other", tmp_path / "b.zip", README, EXPECTED)
+    second = build(tmp_path / "other", tmp_path / "b.zip", README, EXPECTED, compression=6)
     assert first.path.read_bytes() == second.path.read_bytes()
     assert first.sha256 == second.sha256
 
