@@ -21,10 +21,11 @@ from pbvs.files import sha256_of_file, written_whole
 from pbvs.pixels import encode_png, read_image
 from pbvs.submission import rules
 from pbvs.submission.check import check
-from pbvs.submission.image_facts import is_plain_png
+from pbvs.submission.image_facts import is_plain_png, png_facts
 from pbvs.submission.plan import Item, plan
 from pbvs.submission.readme import ReadmeFields
 from pbvs.submission.rules import Expected
+from pbvs.submission.tiff_guard import NotAnImage
 
 DEFAULT_COMPRESSION = 6
 """zlib's level of PNGs that are written. On satellite images of 1024 x 1024 x 3 level 6 leaves 60.4 % of the
@@ -196,6 +197,9 @@ def _encoded(
 
 def _encode(item: Item, expected: Expected, writing: _Writing) -> bytes:
     """One prediction as PNG bytes, once it is what its task asks for."""
+    as_it_is = _as_it_is(item, expected, writing)
+    if as_it_is is not None:
+        return as_it_is
     image = read_image(item.source)
     fault = None
     if image.dtype != np.uint8:
@@ -212,12 +216,25 @@ def _encode(item: Item, expected: Expected, writing: _Writing) -> bytes:
     stored = image.astype(np.uint8, copy=False)
     if writing.bands == "rgb" and stored.shape[2] == 1:
         stored = np.repeat(stored, 3, axis=2)
-    elif writing.compression is None and item.source.suffix.lower() == ".png":
-        as_it_is = item.source.read_bytes()
-        if is_plain_png(as_it_is):
-            return as_it_is
     level = DEFAULT_COMPRESSION if writing.compression is None else writing.compression
     return encode_png(stored, level)
+
+
+def _as_it_is(item: Item, expected: Expected, writing: _Writing) -> bytes | None:
+    """The bytes of a plain PNG of the right size and bands; None for all else.
+
+    It is not decoded here: the check of the finished zip does that with every image.
+    """
+    if writing.compression is not None or item.source.suffix.lower() != ".png":
+        return None
+    try:
+        data = item.source.read_bytes()
+        facts = png_facts(data)
+    except (OSError, NotAnImage):
+        return None  # whoever decodes it says what is wrong
+    wanted = 3 if writing.bands == "rgb" else expected.bands
+    fits = facts.bands == wanted and (facts.size_px == expected.size_px or writing.allow_size)
+    return data if fits and is_plain_png(data) else None
 
 
 def _refuse_large(n_bytes: int) -> None:
