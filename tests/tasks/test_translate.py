@@ -196,3 +196,26 @@ def test_no_weights_and_another_task_s_weights_are_refused(challenge, runs, tmp_
     wrong = Runs(tmp_path / "none", given=given, given_for=("sar2eo", "pix2pixhd"))
     with pytest.raises(Exception, match=r"belongs to sar2rgb\.pix2pixhd"):
         translator(challenge, "sar2eo", wrong)
+
+
+def test_what_is_not_rounded_before_gray_is_rounded_once_behind_it(challenge, runs):
+    """The mean of two translators has halves, so no table of whole sums makes gray of it."""
+    (challenge.tasks / "joined.toml").write_text(
+        'task = "joined"\nsource = "sar"\ntarget = "ir"\nsize_px = 64\noutput = "intensity"\n'
+        '[nodes.a]\nuse = "task"\ntask = "sar2rgb"\ninputs = ["source"]\n'
+        '[nodes.b]\nuse = "task"\ntask = "sar2rgb"\ninputs = ["source"]\n'
+        '[nodes.mix]\nuse = "blend"\ninputs = ["a", "b"]\nweights = [1, 1]\n'
+        '[nodes.gray]\nuse = "grayscale"\ninputs = ["mix"]\n'
+        '[nodes.intensity]\nuse = "intensity"\nfactor = 1.15\ninputs = ["gray"]\n'
+    )
+    joined = translator(challenge, "joined", runs)
+    assert joined._table is None
+    source = scene(4, 64, 64, 1)
+    rgb = translator(challenge, "sar2rgb", runs).stored(source).astype(np.float64)
+    made = {"a": rgb, "b": np.roll(rgb, 1, axis=0)}
+    joined._operators["b"] = lambda images: torch.from_numpy(made["b"].transpose(2, 0, 1))[None]
+    mix = (made["a"] + made["b"]) / 2
+    expected = np.rint(np.clip(1.15 * mix.mean(axis=2), 0, 255))
+    rounded_first = np.rint(np.clip(1.15 * np.rint(mix).mean(axis=2), 0, 255))
+    assert (expected != rounded_first).any()
+    assert abs(joined.stored(source)[..., 0] - expected).max() == 0
