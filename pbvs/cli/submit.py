@@ -37,7 +37,7 @@ app = typer.Typer(help="The zip for the leaderboard.", no_args_is_help=True)
 
 @app.command()
 def build(
-    predictions: Annotated[Path, typer.Argument(help="Folder with a folder of images for each task.")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of a run, or of task folders.")],
     out: Annotated[Path, typer.Option("--out", help="The zip to write.")],
     runtime: Annotated[
         float | None,
@@ -73,11 +73,14 @@ def build(
     from pbvs import submission
     from pbvs.errors import UsageError
     from pbvs.submission.ledger_rows import note_build
+    from pbvs.tasks.chain import PREDICTIONS
     from pbvs.tasks.translate import made_of, mean_seconds_per_image
 
     expected = _expected(tasks, set_)
     if not predictions.is_dir():
         raise UsageError("there is no such folder of predictions", where=predictions)
+    if (predictions / PREDICTIONS).is_dir():
+        predictions = predictions / PREDICTIONS  # of a run
     folders = [predictions / task for task in expected if (predictions / task).is_dir()]
     seconds = mean_seconds_per_image(folders) if runtime is None and folders else runtime or 0.0
     readme = submission.ReadmeFields(seconds, cpu=not gpu, extra_data=extra_data, description=description)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -325,3 +327,27 @@ def test_another_size_is_refused_unless_told(predictions, tmp_path):
         build(predictions, tmp_path / "s.zip", README, EXPECTED)
     built = build(predictions, tmp_path / "s.zip", README, EXPECTED, allow_size=True)
     assert any("pixels instead of" in note for note in built.warnings)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from submission_zips import EXPECTED, README
+from pbvs.submission import build
+build(Path(sys.argv[1]), Path(sys.argv[2]), README, EXPECTED, compression=9, overwrite=True,
+      progress=lambda done, total: print(done, flush=True))
+"""
+
+
+def test_a_build_that_is_killed_leaves_no_zip_or_a_whole_one(predictions, tmp_path):
+    out = tmp_path / "s.zip"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for after in (0, 3, 10):  # of ten images: before the first, between, and in the check of the whole
+        words = [sys.executable, "-c", KILLED, str(predictions), str(out)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, text=True) as process:
+            while after and int(process.stdout.readline()) < after:
+                pass
+            process.kill()
+        assert not out.exists() or check(out, EXPECTED).good
+    assert build(predictions, out, README, EXPECTED, overwrite=True).sha256
+    assert check(out, EXPECTED).good
