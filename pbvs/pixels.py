@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import rasterio
-import torch
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pbvs.errors import ImageError
 from pbvs.files import written_whole
 from pbvs.tiff import read_tiff_header
+
+if TYPE_CHECKING:
+    import torch  # seconds, and half a GB, that a check of a zip does without
 
 WHITE = 255.0
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -152,28 +154,30 @@ def resize(image: NDArray, size_px: tuple[int, int]) -> NDArray:
 
 def levels_from_stored(stored: NDArray[np.uint8]) -> torch.Tensor:
     """`H,W,C uint8` to levels `1,C,H,W float64 in [0,255]`, the same values."""
-    return torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1))).to(torch.float64)[None]
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1))).double()[None]
 
 
 def stored_from_levels(levels: torch.Tensor) -> NDArray[np.uint8]:
     """Levels `1,C,H,W` to `H,W,C uint8`: clipped to 0..255, rounded half to even."""
-    rounded = levels[0].clamp(0.0, WHITE).round().to(torch.uint8)
+    rounded = levels[0].clamp(0.0, WHITE).round().byte()
     return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
 
 
 def model_from_levels(levels: torch.Tensor) -> torch.Tensor:
     """0..255 (any type) to model floats: `float32 in [-1,1]`, the same shape."""
-    return levels.to(torch.float32) / (WHITE / 2) - 1.0
+    return levels.float() / (WHITE / 2) - 1.0
 
 
 def levels_from_model(model: torch.Tensor) -> torch.Tensor:
     """Model floats in [-1,1] to levels `float64`, clipped to [0,255], not rounded."""
-    return ((model.to(torch.float64) + 1.0) * (WHITE / 2)).clamp(0.0, WHITE)
+    return ((model.double() + 1.0) * (WHITE / 2)).clamp(0.0, WHITE)
 
 
 def unit_from_levels(levels: torch.Tensor) -> torch.Tensor:
     """0..255 (any type) to unit floats: `float32 in [0,1]`, the same shape."""
-    return levels.to(torch.float32) / WHITE
+    return levels.float() / WHITE
 
 
 def unit_from_model(model: torch.Tensor) -> torch.Tensor:
@@ -200,5 +204,7 @@ def resize_levels(levels: torch.Tensor, size_px: tuple[int, int]) -> torch.Tenso
     """Levels `N,C,H,W float64` to another size, each image by `resize`; the values stay unrounded."""
     if (levels.shape[2], levels.shape[3]) == tuple(size_px):
         return levels
+    import torch
+
     resized = [resize(image.permute(1, 2, 0).cpu().numpy(), size_px) for image in levels]
     return torch.from_numpy(np.stack([image.transpose(2, 0, 1) for image in resized]))

@@ -60,8 +60,9 @@ def ablate(
     """Trains what the rows need, each part once, and shows their scores beside the published ones."""
     from pbvs.score.rules import Ranking
     from pbvs.tasks.ablate import ROWS, ablation, ablation_folder, read_rows, write_table
-    from pbvs.tasks.book import TaskBook, split_overrides
+    from pbvs.tasks.book import TaskBook
     from pbvs.tasks.chain import ChainSettings
+    from pbvs.tasks.files import split_overrides
     from pbvs.tasks.steps import Event, run_steps
 
     folder = tasks or ablation_folder()

@@ -105,7 +105,8 @@ def prepare(
     What is not given comes from the task files. Under torchrun or srun the processes share the work.
     """
     from pbvs.data.prepare import prepare as prepare_root
-    from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
+    from pbvs.tasks.book import TaskBook
+    from pbvs.tasks.files import CHALLENGE_TASKS
     from pbvs.tasks.train import grid_size_px, prepare_rules
 
     book = TaskBook(tasks)

@@ -71,8 +71,9 @@ def run(
     """From the archives to a checked zip; the same command again does only what has changed."""
     from pbvs.score.results import read_score
     from pbvs.score.rules import Ranking
-    from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook, split_overrides
+    from pbvs.tasks.book import TaskBook
     from pbvs.tasks.chain import ChainSettings, chain
+    from pbvs.tasks.files import CHALLENGE_TASKS, split_overrides
     from pbvs.tasks.steps import Event, chosen_steps, run_steps
 
     known = TaskBook(tasks).names

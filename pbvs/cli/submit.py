@@ -152,7 +152,6 @@ def _tell(zip_path: Path, report: CheckReport) -> None:
 
 
 def _expected(tasks: Path | None, overrides: list[str] | None) -> dict[str, Expected]:
-    from pbvs.tasks.book import TaskBook, split_overrides
-    from pbvs.tasks.chain import expected_images
+    from pbvs.tasks.files import CHALLENGE_TASKS, expected_images, split_overrides
 
-    return expected_images(TaskBook(tasks, split_overrides(overrides or [], TaskBook(tasks).names)))
+    return expected_images(tasks, split_overrides(overrides or [], CHALLENGE_TASKS))

@@ -11,17 +11,9 @@ from pbvs.data.layouts import Modality
 from pbvs.errors import TaskError, UsageError, nearest
 from pbvs.modules.pix2pixhd import Pix2PixHDParams
 from pbvs.modules.whole_task import WholeTaskParams
+from pbvs.tasks.files import parse_override, tasks_folder
 from pbvs.tasks.graph import TaskGraph, WeightEdge
-from pbvs.tasks.spec import Problems, TaskSpec, parse_override, read_task
-
-CHALLENGE_TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
-
-
-def tasks_folder() -> Path:
-    """The folder of the task files that come with pbvs: beside the package, or inside an installed one."""
-    package = Path(__file__).resolve().parent
-    beside = package.parents[1] / "tasks"
-    return beside if (beside / "sar2eo.toml").is_file() else package / "files"
+from pbvs.tasks.spec import Problems, TaskSpec, read_task
 
 
 class TaskBook:
@@ -37,16 +29,16 @@ class TaskBook:
         self.names = sorted(p.stem for p in self.folder.glob("*.toml"))
         if not self.names:
             raise UsageError("no task files (*.toml) there", where=self.folder)
-        self._overrides = dict(overrides or {})
+        self.overrides = dict(overrides or {})
         self._graphs: dict[str, TaskGraph] = {}
         self._specs: dict[str, TaskSpec] = {}
-        for name in self._overrides:
+        for name in self.overrides:
             self._known(name, "--set")
 
     def with_overrides(self, task: str, overrides: Mapping[str, Any]) -> TaskBook:
         """The same book with further values laid over one task."""
-        own = {**self._overrides.get(task, {}), **overrides}
-        return TaskBook(self.folder, {**self._overrides, task: own})
+        own = {**self.overrides.get(task, {}), **overrides}
+        return TaskBook(self.folder, {**self.overrides, task: own})
 
     def spec(self, name: str) -> TaskSpec:
         """One task as its file has it, read once.
@@ -58,7 +50,7 @@ class TaskBook:
         if name not in self._specs:
             self._known(name, None)
             path = self.folder / f"{name}.toml"
-            spec = read_task(path, self._overrides.get(name, {}))
+            spec = read_task(path, self.overrides.get(name, {}))
             if spec.task != name:
                 raise TaskError(
                     f"the file names its task {spec.task!r}", where=path, next_step="name both alike"
@@ -162,26 +154,6 @@ class TaskBook:
                 where=self.folder,
                 next_step="take out one of these first_weights or task nodes",
             ) from error
-
-
-def split_overrides(texts: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """`TASK.KEY=VALUE` words of a command over several tasks, by task.
-
-    Raises:
-        UsageError: a word is no KEY=VALUE, or its first part is no task.
-    """
-    known = list(names)
-    by_task: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        key, value = parse_override(text)
-        task, dot, rest = key.partition(".")
-        if not dot or task not in known:
-            raise UsageError(
-                f"--set {text!r} does not begin with a task; {nearest(task, known)}",
-                next_step="for example --set sar2eo.data.draws_per_location=2",
-            )
-        by_task.setdefault(task, {})[rest] = value
-    return by_task
 
 
 def book_with(folder: Path | None, task: str, texts: Iterable[str] | None) -> TaskBook:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pbvs import pixels
 from pbvs.data.index import INDEX_NAME
-from pbvs.data.layouts import BANDS, find_images, inputs_folder
+from pbvs.data.layouts import find_images, inputs_folder
 from pbvs.data.prepare import prepare
 from pbvs.data.records import content_hash, load_records
 from pbvs.errors import DataError, UsageError
@@ -18,10 +18,11 @@ from pbvs.score.judge import Judge
 from pbvs.score.results import write_score
 from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
-from pbvs.submission import Expected, ReadmeFields, build
+from pbvs.submission import ReadmeFields, build
 from pbvs.submission.ledger_rows import note_build, note_score
 from pbvs.tasks import translate
-from pbvs.tasks.book import CHALLENGE_TASKS, TaskBook
+from pbvs.tasks.book import TaskBook
+from pbvs.tasks.files import expected_images
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
@@ -264,7 +265,7 @@ class _Chain:
 
     def _submit(self, tasks: list[str]) -> Step:
         predictions, out = self.s.out / PREDICTIONS, self.s.out / ZIP
-        expected = expected_images(self.book)
+        expected = expected_images(self.book.folder, self.book.overrides)
 
         def work() -> str:
             built = build(
@@ -380,9 +381,3 @@ def find_inputs(test: Path, task: str) -> Path:
         where=test,
         next_step=f"name a folder that holds {task}/, or leave {task} out",
     )
-
-
-def expected_images(book: TaskBook) -> dict[str, Expected]:
-    """Size and bands that the images of each of the challenge's tasks must have in a submission."""
-    specs = [book.spec(task) for task in CHALLENGE_TASKS if task in book.names]
-    return {spec.task: Expected(size_px=spec.size_px, bands=BANDS[spec.target]) for spec in specs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pbvs.data.layouts import Family, Modality
 from pbvs.data.stretch import PERCENT, Percent, Uint16Rule
-from pbvs.errors import TaskError, UsageError, nearest
+from pbvs.errors import TaskError, nearest
 from pbvs.modules.node import Params
 from pbvs.modules.pix2pixhd import SizePx
 from pbvs.modules.registry import NODE_KINDS
+from pbvs.tasks.files import lay_over, read_toml
 
 
 class DataRules(BaseModel):
@@ -140,9 +140,9 @@ def read_task(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
     Raises:
         TaskError: the file is missing, no TOML, or has any wrong key or value; all are told at once.
     """
-    raw = _read_toml(path)
+    raw = read_toml(path)
     for key, value in overrides.items():
-        _set(raw, key, value, path)
+        lay_over(raw, key, value, path)
     problems = Problems(path)
     raw_nodes = raw.pop("nodes", {})
     head = _validated(_TaskHead, raw, "", problems)
@@ -150,36 +150,6 @@ def read_task(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
     problems.raise_any()
     assert isinstance(head, _TaskHead)
     return TaskSpec(**{name: getattr(head, name) for name in _TaskHead.model_fields}, nodes=nodes, file=path)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"the task file cannot be read: {error}", where=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise TaskError(f"the task file is not TOML: {error}", where=path) from error
-    if base := raw.pop("extends", None):
-        return _merged(_read_toml((path.parent / str(base)).resolve()), raw)
-    return raw
-
-
-def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, table by table; lists and values are replaced whole."""
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        base[key] = _merged(base[key], value) if both else value
-    return base
-
-
-def _set(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
-    *tables, last = key.split(".")
-    table = raw
-    for name in tables:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise TaskError(f"--set {key}: {name} is a value, not a table", where=path)
-    table[last] = value
 
 
 def _nodes(raw_nodes: Any, problems: Problems) -> dict[str, Node]:
@@ -241,23 +211,6 @@ def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
             candidates = [annotation, *get_args(annotation)]
             found = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), found)
     return set(found.model_fields)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE` as (dotted key, value); the value is read as TOML, else as a plain string.
-
-    Raises:
-        UsageError: no `=`, or no key before it.
-    """
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(
-            f"--set {text!r} is not KEY=VALUE", next_step="for example --set data.draws_per_location=2"
-        )
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value
 
 
 def without_none(value: Any) -> Any:

@@ -3,7 +3,8 @@
 import pytest
 
 from pbvs.errors import TaskError, UsageError
-from pbvs.tasks.book import TaskBook, split_overrides
+from pbvs.tasks.book import TaskBook
+from pbvs.tasks.files import split_overrides
 
 BOOK = TaskBook()
 
