@@ -73,8 +73,8 @@ def build(
     from pbvs import submission
     from pbvs.errors import UsageError
     from pbvs.submission.ledger_rows import note_build
-    from pbvs.tasks.chain import PREDICTIONS
-    from pbvs.tasks.translate import made_of, mean_seconds_per_image
+    from pbvs.tasks.files import PREDICTIONS
+    from pbvs.tasks.translation_record import made_of, mean_seconds_per_image
 
     expected = _expected(tasks, set_)
     if not predictions.is_dir():

@@ -24,8 +24,8 @@ from pbvs.score.judge import Judge
 from pbvs.score.rules import TASKS
 from pbvs.score.weights import marked
 from pbvs.tasks.book import TaskBook
-from pbvs.tasks.chain import PREDICTIONS, ChainSettings, chain, translate_step
-from pbvs.tasks.files import tasks_folder
+from pbvs.tasks.chain import ChainSettings, chain, translate_step
+from pbvs.tasks.files import PREDICTIONS, tasks_folder
 from pbvs.tasks.steps import Step, code_version
 from pbvs.training.device import device_of_process
 

@@ -20,18 +20,19 @@ from pbvs.score.rules import Ranking
 from pbvs.score.weights import WeightsKind, marked
 from pbvs.submission import ReadmeFields, build
 from pbvs.submission.ledger_rows import note_build, note_score
-from pbvs.tasks import translate
+from pbvs.tasks import translate, translation_record
 from pbvs.tasks.book import TaskBook
-from pbvs.tasks.files import expected_images
+from pbvs.tasks.files import PREDICTIONS, expected_images
 from pbvs.tasks.runs import Runs
 from pbvs.tasks.spec import TaskSpec
 from pbvs.tasks.steps import Step, code_version
 from pbvs.tasks.train import NodeTraining, check_judges, prepare_rules, train_node, working_size_px
+from pbvs.tasks.translation_record import mean_seconds_per_image
 from pbvs.tasks.translator import Translator
 from pbvs.training.device import device_of_process
 from pbvs.training.fabric import make_fabric
 
-PREDICTIONS, SCORE_JSON, SCORE_CSV, ZIP = "predictions", "score.json", "score.csv", "submission.zip"
+SCORE_JSON, SCORE_CSV, ZIP = "score.json", "score.csv", "submission.zip"
 
 # (step, done, total, further words): the way every step tells how far it is.
 ChainProgress = Callable[[str, int, int, Mapping[str, float]], None]
@@ -277,7 +278,7 @@ class _Chain:
                 overwrite=True,
                 progress=lambda done, total: self.s.progress("submit", done, total, {}),
             )
-            records = {task: translate.made_of(predictions / task) for task in built.images}
+            records = {task: translation_record.made_of(predictions / task) for task in built.images}
             note_build(built, predictions, records)
             n_images = sum(built.images.values())
             return f"{n_images} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
@@ -293,7 +294,7 @@ class _Chain:
         return Step("submit", self.s.record("submit"), made_of, lambda: [out], work, needs)
 
     def _readme(self, tasks: list[str]) -> ReadmeFields:
-        mean = translate.mean_seconds_per_image([self.s.out / PREDICTIONS / task for task in tasks])
+        mean = mean_seconds_per_image([self.s.out / PREDICTIONS / task for task in tasks])
         cpu = self.device.type == "cpu"
         return ReadmeFields(mean, cpu=cpu, extra_data=self.s.extra_data, description=self._description())
 

@@ -14,6 +14,7 @@ from pbvs.data.layouts import BANDS
 from pbvs.errors import TaskError, UsageError, nearest
 from pbvs.submission.rules import Expected
 
+PREDICTIONS = "predictions"  # the folder of task folders, in that of a run
 CHALLENGE_TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
 

@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -23,9 +23,9 @@ from pbvs.data.geotiff import place_of, write_geotiff
 from pbvs.errors import DataError, ImageError, PbvsError, UsageError
 from pbvs.files import files_fingerprint, write_json
 from pbvs.score.share import ALONE, Share
+from pbvs.tasks.translation_record import RECORD, mean_seconds
 from pbvs.tasks.translator import Translator
 
-RECORD = ".translate.json"  # hidden, so that it is no image and no part of a submission
 Progress = Callable[[int, int], None]
 Format = Literal["png", "tiff"]
 _N_THREADS = min(4, os.cpu_count() or 1)  # that read and write images while networks compute
@@ -199,7 +199,7 @@ def _ended(
             where=out,
             next_step="mend or replace them and repeat the command: it goes on with what is missing",
         )
-    return Translated(n_all, n_made, _mean_seconds(record))
+    return Translated(n_all, n_made, mean_seconds(record))
 
 
 def input_images(folder: Path) -> list[Path]:
@@ -244,34 +244,6 @@ def read_source(path: Path, translator: Translator) -> NDArray[np.uint8]:
     return pixels.eight_bits(image, *translator.sixteen_bits.stretch_of(path))
 
 
-def made_of(folder: Path) -> dict[str, str] | None:
-    """What decided the images of a folder, by fingerprint; None where pbvs did not translate them."""
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    told: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["made_of"]
-    return told
-
-
-def seconds_per_image(folder: Path) -> float:
-    """The measured time of one image, from the record that a translation left in its folder.
-
-    Raises:
-        DataError: the folder was not written by a translation.
-    """
-    path = folder / RECORD
-    if not path.is_file():
-        raise DataError(
-            "no record of a translation there", where=path, next_step="translate with pbvs, or give --runtime"
-        )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return _mean_seconds(record)
-
-
-def _mean_seconds(record: Mapping[str, Any]) -> float:
-    return float(record["seconds"]) / max(1, int(record["timed_images"]))
-
-
 def _begun(out: Path, made_of: dict[str, str], overwrite: bool, stems: set[str]) -> dict[str, Any]:
     """The record of a translation into `out`: a stopped one's to go on with, or a new one."""
     path = out / RECORD
@@ -294,14 +266,3 @@ def _begun(out: Path, made_of: dict[str, str], overwrite: bool, stems: set[str])
     record = {"made_of": made_of, "seconds": 0.0, "timed_images": 0}
     write_json(path, record)
     return record
-
-
-def mean_seconds_per_image(folders: Sequence[Path]) -> float:
-    """The measured time of one image over several folders of translations.
-
-    Raises:
-        DataError: a folder was not written by a translation.
-    """
-    counts = [len(pixels.list_images(folder)) for folder in folders]
-    seconds = [seconds_per_image(folder) for folder in folders]
-    return sum(n * s for n, s in zip(counts, seconds, strict=True)) / max(1, sum(counts))

@@ -18,7 +18,8 @@ from pbvs.pixels import read_image, resize, write_png
 from pbvs.score.share import Share
 from pbvs.tasks.book import TaskBook
 from pbvs.tasks.runs import Runs
-from pbvs.tasks.translate import RECORD, translate_folder
+from pbvs.tasks.translate import translate_folder
+from pbvs.tasks.translation_record import RECORD
 from pbvs.tasks.translator import Translator
 
 CPU = torch.device("cpu")
