@@ -38,6 +38,7 @@ Stored8 = NDArray[np.uint8]
 
 _FOLDS = 5
 _FLAT = 0.01  # errors within 1 % of the least count as flat
+_WORTH_SCORING = 0.1  # and within 10 % are worth a whole score, whose FID may want another factor
 _N_SCORED = 60  # pairs, as many as the board's test sets of the gray tasks have
 _N_CANDIDATES = 7
 
@@ -117,7 +118,8 @@ def calibrate(
     candidates: tuple[Candidate, ...] = ()
     if by == "score":
         assert judge is not None
-        tried = _candidates(flat, float(FACTORS[best]), present)
+        near = FACTORS[curve <= curve.min() * (1.0 + _WORTH_SCORING)]
+        tried = _candidates(near, float(FACTORS[best]), present)
         candidates = _scored(tried, pairs, judge, ranking or Ranking(), progress)
         lowest = min(candidates, key=lambda candidate: candidate.score)
         best = int(np.argmin(np.abs(FACTORS - lowest.factor)))
@@ -207,9 +209,9 @@ def _second_pass(
     return Fit(mean[0], mean[1], heldout[0], heldout[1]), Fit(mean[2], mean[3], heldout[2], heldout[3])
 
 
-def _candidates(flat: NDArray[np.float64], best: float, present: float) -> list[float]:
-    """A few factors over where the pixel error is flat, with the best by pixels and the present one."""
-    spread = np.linspace(flat[0], flat[-1], _N_CANDIDATES).round(3)
+def _candidates(near: NDArray[np.float64], best: float, present: float) -> list[float]:
+    """A few factors over where the pixel error is near its least, with the best by it and the present one."""
+    spread = np.linspace(near[0], near[-1], _N_CANDIDATES).round(3)
     return sorted({float(factor) for factor in spread} | {best, present})
 
 

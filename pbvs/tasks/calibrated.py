@@ -102,7 +102,8 @@ class Calibration:
         best = min(heldout, key=lambda name: heldout[name])
         told = f"on locations left out, {best} has the least {term.upper()}: {heldout[best]:.4f}"
         present, factor = list(heldout)[:2]
-        if heldout[present] <= heldout[factor] and self.factor != self.present_factor:
+        by_pixels = self.by != "score"
+        if by_pixels and heldout[present] <= heldout[factor] and self.factor != self.present_factor:
             told += (
                 f"; the best factor does no better there than the task's ({heldout[factor]:.4f} and "
                 f"{heldout[present]:.4f}): there is no reason to change it"
