@@ -36,8 +36,8 @@ SCORE_JSON, SCORE_CSV, PREDICTIONS = "score.json", "score.csv", "predictions"
 _MOST_BYTES = 20_000_000
 _TERM_NAMES = {"l2": "L2", "l1": "L1", "lpips": "LPIPS"}
 # Signs of trouble have a scale of their own; they are in the CSV and in TensorBoard.
-_WITHOUT_CURVE = ("images", "learning_rate", "saturated", "saturated_in_targets")
-_WITHOUT_CURVE += ("checkerboard", "checkerboard_in_targets")
+_SIGNS = ("saturated", "saturated_in_targets", "checkerboard", "checkerboard_in_targets")
+_WITHOUT_CURVE = ("images", "learning_rate", *_SIGNS)
 Progress = Callable[[int, int], None]
 
 
