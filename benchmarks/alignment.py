@@ -3,7 +3,7 @@
     python benchmarks/alignment.py FOLDER [--data ROOT] [--made N] [--record FILE]
 
 FOLDER is for scratch, and new. ROOT holds archives in the challenge's layout: of each location the shift at
-which the gradients of SAR and colour agree best (`pbvs.data.register`), before and after registration; of
+which the gradients of SAR and colour agree best (`pbvs.prepare.register`), before and after registration; of
 each place seen several times whether all captures lie on one grid. `--made N` makes N locations on level
 ground and N with their true heights, puts each SAR up to 8 pixels off, and tells how much registration
 takes out of that. Pairs that do not belong together tell how often chance is trusted.
@@ -24,11 +24,11 @@ import pandas as pd
 import rasterio
 from hardware import processor
 
-from pbvs.data.index import PreparedData
-from pbvs.data.prepare import PrepareRules, prepare
-from pbvs.data.rasters import read_valid, read_values
-from pbvs.data.register import Shift, estimate_shift
-from pbvs.data.synth import make_archives
+from pbvs.dataset.index import PreparedData
+from pbvs.prepare.prepare import PrepareRules, prepare
+from pbvs.prepare.rasters import read_valid, read_values
+from pbvs.prepare.register import Shift, estimate_shift
+from pbvs.scenes.synth import make_archives
 
 PUT_IN_PX, CHIP_PX = 8.0, 320
 WITHIN_PX = 3.0
@@ -77,9 +77,9 @@ def within(shifts: list[Shift]) -> str:
     return f"{by_axis} of {len(shifts)} by each axis, {by_distance} by distance"
 
 
-def residual_table(plain: PreparedData, registered: PreparedData) -> str:
-    pairs = sar_and_rgb(plain)
-    before = [shift_between(plain, row.path, row.rgb) for row in pairs.itertuples()]
+def residual_table(unwrap: PreparedData, registered: PreparedData) -> str:
+    pairs = sar_and_rgb(unwrap)
+    before = [shift_between(unwrap, row.path, row.rgb) for row in pairs.itertuples()]
     after = [shift_between(registered, row.path, row.rgb) for row in pairs.itertuples()]
     rows = [
         [row.location, row.capture, *told(mine), f"{np.hypot(left.dx_px, left.dy_px):.2f}"]
@@ -159,8 +159,8 @@ def made_row(folder: Path, n_locations: int, relief: float) -> tuple[list[str], 
 
 def seconds_an_estimate(side_px: int = 1024, n: int = 5) -> float:
     """Of two images of noise, in this process."""
-    chance = np.random.default_rng(0)
-    sar, rgb = (chance.integers(0, 256, (side_px, side_px, c), dtype=np.uint8) for c in (1, 3))
+    rng = np.random.default_rng(0)
+    sar, rgb = (rng.integers(0, 256, (side_px, side_px, c), dtype=np.uint8) for c in (1, 3))
     valid = np.ones((side_px, side_px), bool)
     started = time.process_time()
     for _ in range(n):
@@ -171,10 +171,10 @@ def seconds_an_estimate(side_px: int = 1024, n: int = 5) -> float:
 def parts(asked: argparse.Namespace) -> Iterator[str]:
     wrong = []
     if asked.data:
-        plain = prepared(asked.data, asked.folder / "plain", register=False)
-        yield residual_table(plain, prepared(asked.data, asked.folder / "registered", register=True))
-        yield years_table(plain)
-        wrong.append(wrong_row(asked.data.name, plain))
+        unwrap = prepared(asked.data, asked.folder / "plain", register=False)
+        yield residual_table(unwrap, prepared(asked.data, asked.folder / "registered", register=True))
+        yield years_table(unwrap)
+        wrong.append(wrong_row(asked.data.name, unwrap))
     if asked.made:
         columns = ["made scenes", "SAR", "moved", "of these within 1/3 px", "median px", "95 % px", "east px"]
         both = [made_row(asked.folder, asked.made, relief) for relief in (0.0, 1.0)]

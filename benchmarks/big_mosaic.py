@@ -98,8 +98,8 @@ def make_one(source: Path, reference: Path, out: Path, size_px: int) -> dict[str
         `seconds`, `peak_mib` of the whole process, `imports_mib` of it before any work, `valid_fraction` and
         `mbytes` of the file.
     """
-    from pbvs.data.capture import make_capture
-    from pbvs.data.warp import Grid
+    from pbvs.prepare.capture import make_capture
+    from pbvs.prepare.grid import Grid
 
     imports = peak_mib()
     started = time.perf_counter()

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pbvs.data.dataset import PairDataset
-from pbvs.data.index import PreparedData
-from pbvs.data.pairs import PairTable
-from pbvs.data.prepare import prepare
-from pbvs.data.rasters import read_values
-from pbvs.data.synth import make_archives
-from pbvs.pixels import write_png
+from pbvs.core.pixels import write_png
+from pbvs.dataset.index import PreparedData
+from pbvs.dataset.pair_dataset import PairDataset
+from pbvs.dataset.pairs import PairTable
+from pbvs.prepare.prepare import prepare
+from pbvs.prepare.rasters import read_values
+from pbvs.scenes.synth import make_archives
 
 SIDE_PX, CROP_PX = 1024, 256
 N_ROUNDS, N_SAMPLES = 5, 40
@@ -41,9 +41,9 @@ class WholePngs(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, n: int) -> dict[str, torch.Tensor]:
-        chance = np.random.default_rng(n)
-        top, left = chance.integers(SIDE_PX - CROP_PX + 1, size=2)
-        flipped = bool(chance.integers(2))
+        rng = np.random.default_rng(n)
+        top, left = rng.integers(SIDE_PX - CROP_PX + 1, size=2)
+        flipped = bool(rng.integers(2))
         made = {}
         for key, path in zip(("source", "target"), self.pairs[n % len(self.pairs)], strict=True):
             image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -102,9 +102,9 @@ def measure(folder: Path, prepared: Path | None = None) -> dict[str, tuple[float
     data = PreparedData.open(prepared or made_data(folder))
     told = {}
     for names in (("sar", "rgb"), ("rgb", "ir")):
-        ours, plain = both_sides(folder, data, names)
+        ours, unwrap = both_sides(folder, data, names)
         for n_workers in (0, 2):
-            fast, slow = turn_by_turn((ours, plain), n_workers)
+            fast, slow = turn_by_turn((ours, unwrap), n_workers)
             what = f"crops of {CROP_PX} of {names[0]} and {names[1]} at {SIDE_PX}, {n_workers} workers"
             told[what] = slow, fast
     return told

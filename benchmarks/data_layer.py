@@ -26,11 +26,11 @@ from hardware import processor
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import Resampling, reproject
 
-from pbvs.data.layouts import MODALITIES, find_images
-from pbvs.data.prepare import prepare
-from pbvs.data.scan import scan
-from pbvs.data.synth import make_archives
-from pbvs.data.warp import Grid
+from pbvs.archives.layouts import MODALITIES, find_images
+from pbvs.archives.scan import scan
+from pbvs.prepare.grid import Grid
+from pbvs.prepare.prepare import prepare
+from pbvs.scenes.synth import make_archives
 
 SIDE_PX = 1024
 Row = tuple[str, str, str, str]
@@ -60,12 +60,12 @@ def scan_rows(folder: Path, n_files: int) -> Iterator[Row]:
     tiffs = [path for path in paths if path.suffix != ".png"]
     scan(root)  # both sides find the files in the system's cache
     shutil.rmtree(os.environ["PBVS_CACHE"])
-    plain = seconds(lambda: open_one_by_one(paths))
+    unwrap = seconds(lambda: open_one_by_one(paths))
     first = seconds(lambda: scan(root))
     again = seconds(lambda: scan(root))
     what = f"scan of {len(paths)} files, {len(tiffs)} of them GeoTIFF"
-    yield what, f"rasterio.open loop {plain:.2f} s", f"{first:.2f} s", f"{plain / first:.1f} x"
-    yield "the same again", f"rasterio.open loop {plain:.2f} s", f"{again:.2f} s", f"{plain / again:.1f} x"
+    yield what, f"rasterio.open loop {unwrap:.2f} s", f"{first:.2f} s", f"{unwrap / first:.1f} x"
+    yield "the same again", f"rasterio.open loop {unwrap:.2f} s", f"{again:.2f} s", f"{unwrap / again:.1f} x"
 
 
 # ---- prepare
@@ -113,13 +113,13 @@ def prepare_rows(folder: Path, root: Path) -> Iterator[Row]:
     wanted = {"modalities": MODALITIES, "families": ("stack",), "size_px": (SIDE_PX, SIDE_PX)}
     started = time.perf_counter()
     n_plain = warp_one_by_one(root, plain_out)
-    plain = n_plain / (time.perf_counter() - started)
+    unwrap = n_plain / (time.perf_counter() - started)
     started = time.perf_counter()
     n_ours = prepare(root, out, workers=os.cpu_count() or 1, **wanted).n_images
     ours = n_ours / (time.perf_counter() - started)
     again = seconds(lambda: prepare(root, out, **wanted))
     what = f"prepare {n_ours} captures at {SIDE_PX} px"
-    yield what, f"one by one {plain:.1f} images/s", f"{ours:.1f} images/s", f"{ours / plain:.1f} x"
+    yield what, f"one by one {unwrap:.1f} images/s", f"{ours:.1f} images/s", f"{ours / unwrap:.1f} x"
     yield "the same again, nothing to do", "-", f"{again:.2f} s", "-"
 
 
@@ -127,8 +127,8 @@ def prepare_rows(folder: Path, root: Path) -> Iterator[Row]:
 
 
 def crop_rows(folder: Path) -> Iterator[Row]:
-    for what, (plain, ours) in crops.measure(folder / "crops").items():
-        yield what, f"whole PNG {plain:.0f}/s", f"{ours:.0f}/s", f"{ours / plain:.1f} x"
+    for what, (unwrap, ours) in crops.measure(folder / "crops").items():
+        yield what, f"whole PNG {unwrap:.0f}/s", f"{ours:.0f}/s", f"{ours / unwrap:.1f} x"
 
 
 def mosaic_lines(folder: Path, side_px: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
-from pbvs.pixels import encode_png
+from pbvs.core.pixels import encode_png
 
 _CITIES = ("Bingham", "Centerfield", "Manhattan", "UC_Davis")
 _SIDE_PX = 256

@@ -25,12 +25,12 @@ import torch
 from hardware import processor
 from numpy.typing import NDArray
 
-from pbvs import pixels
-from pbvs.data.scan import scan
-from pbvs.score.judge import Judge
+from pbvs.archives.scan import scan
+from pbvs.core import pixels
+from pbvs.graph.task_set import TaskSet
+from pbvs.pipeline.chain import find_inputs
 from pbvs.score.results import TaskScore
-from pbvs.tasks.book import TaskBook
-from pbvs.tasks.chain import find_inputs
+from pbvs.score.scorer import Scorer
 
 TASKS = ("sar2eo", "sar2rgb", "rgb2ir")
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def targets_of(real: Path, task: str) -> dict[str, Stored]:
     return {p.stem: pixels.read_image(p) for p in pixels.list_images(real / "test_targets" / task)}
 
 
-def mean_training_target(real: Path, book: TaskBook, task: str, size_px: tuple[int, int]) -> Stored:
+def mean_training_target(real: Path, book: TaskSet, task: str, size_px: tuple[int, int]) -> Stored:
     """The pixel-wise mean of all training targets of the task, `H,W,C uint8`."""
     spec = book.spec(task)
     images = scan(real).images
@@ -74,9 +74,7 @@ def mean_training_target(real: Path, book: TaskBook, task: str, size_px: tuple[i
     return np.rint(np.mean(stack, axis=0)).astype(np.uint8)
 
 
-def answers(
-    real: Path, out: Path, book: TaskBook, task: str, targets: dict[str, Stored]
-) -> dict[str, Answer]:
+def answers(real: Path, out: Path, book: TaskSet, task: str, targets: dict[str, Stored]) -> dict[str, Answer]:
     inputs = {p.stem: p for p in pixels.list_images(find_inputs(real / "test", task))}
     mean = mean_training_target(real, book, task, next(iter(targets.values())).shape[:2])
     made = out / "predictions" / task
@@ -96,7 +94,7 @@ def as_bands(image: Stored, bands: int) -> Stored:
     return np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
 
 
-def scored(judge: Judge, targets: dict[str, Stored], answer: Answer) -> TaskScore:
+def scored(judge: Scorer, targets: dict[str, Stored], answer: Answer) -> TaskScore:
     def pairs() -> Iterator[tuple[str, Stored, Stored]]:
         for stem, target in targets.items():
             yield stem, answer(stem), target
@@ -116,7 +114,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=HERE / "real_chain")
     given = parser.parse_args()
     command, seconds = run_chain(given.real, given.out)
-    book, judge = TaskBook(HERE / "tasks"), Judge("standin")
+    book, judge = TaskSet(HERE / "tasks"), Scorer("standin")
     given.record.mkdir(parents=True, exist_ok=True)
     rows = []
     for task in TASKS:

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from hardware import processor
 
-from pbvs.pixels import resize, write_png
+from pbvs.core.pixels import resize, write_png
 
 # What a contestant writes; PIL and numpy as they come.
 LOOP = """
@@ -94,7 +94,7 @@ def compared(folder: Path, n: int, size_px: int, environment: dict[str, str]) ->
     """The table of both sides at one size."""
     write_pairs(folder, n, size_px)
     fid, loop = theirs(folder, "made", environment)
-    plain, plain_gb = fid.seconds + loop.seconds, max(fid.peak_gb, loop.peak_gb)
+    unwrap, plain_gb = fid.seconds + loop.seconds, max(fid.peak_gb, loop.peak_gb)
     sides = {
         "first scoring": ours(folder, "made", environment),
         "other predictions, same targets": ours(folder, "other", environment),
@@ -108,11 +108,11 @@ def compared(folder: Path, n: int, size_px: int, environment: dict[str, str]) ->
     assert abs(told["fid"]["2048"] - theirs_fid) < 1e-3 * theirs_fid, (told["fid"], theirs_fid)
     head = f"{n} pairs of {size_px} x {size_px}"
     rows = [
-        f"| {head} | pytorch-fid {fid.seconds:.1f} + loop {loop.seconds:.1f} = {plain:.1f} | "
+        f"| {head} | pytorch-fid {fid.seconds:.1f} + loop {loop.seconds:.1f} = {unwrap:.1f} | "
         f"| {plain_gb:.2f} |"
     ]
     for name, ran in sides.items():
-        rows.append(f"| {name} | {ran.seconds:.1f} | {ran.seconds / plain:.2f} | {ran.peak_gb:.2f} |")
+        rows.append(f"| {name} | {ran.seconds:.1f} | {ran.seconds / unwrap:.2f} | {ran.peak_gb:.2f} |")
     return rows
 
 

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from hardware import processor
 
-from pbvs.pixels import resize, write_png
+from pbvs.core.pixels import resize, write_png
 
 TASKS = {"sar2eo": (3586, 256, 1), "sar2rgb": (60, 1024, 3), "rgb2ir": (60, 1024, 1), "sar2ir": (60, 1024, 1)}
 PLAIN = "import shutil, sys; shutil.make_archive(sys.argv[2], 'zip', sys.argv[1])"

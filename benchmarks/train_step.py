@@ -50,18 +50,18 @@ class Rung:
 def rungs(device: str) -> list[Rung]:
     """From the official step to the production step, in fp32 and in bf16."""
     official, ours = "official, fp32", "production, fp32"
-    plain = Side(device=device)
-    whole = replace(plain, measures=("memory", "adam", "pass"))
+    unwrap = Side(device=device)
+    whole = replace(unwrap, measures=("memory", "adam", "pass"))
     if device == "cpu":
         measures = [
-            Rung("+ memory kept", replace(plain, measures=("memory",)), official),
-            Rung("+ fused Adam", replace(plain, measures=("memory", "adam")), official),
+            Rung("+ memory kept", replace(unwrap, measures=("memory",)), official),
+            Rung("+ fused Adam", replace(unwrap, measures=("memory", "adam")), official),
         ]
         half: list[Rung] = []
     else:
-        measures = [Rung("+ fused Adam", replace(plain, measures=("adam",)), official)]
+        measures = [Rung("+ fused Adam", replace(unwrap, measures=("adam",)), official)]
         half = [
-            Rung("official, bf16", replace(plain, precision="bf16"), official),
+            Rung("official, bf16", replace(unwrap, precision="bf16"), official),
             Rung(
                 "production, bf16, channels_last",
                 replace(whole, precision="bf16", channels_last=True),
@@ -69,7 +69,7 @@ def rungs(device: str) -> list[Rung]:
             ),
         ]
     return [
-        Rung(official, plain, official),
+        Rung(official, unwrap, official),
         *measures,
         Rung(ours, whole, official),
         *half,

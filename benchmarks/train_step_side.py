@@ -25,16 +25,16 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pbvs import pixels
-from pbvs.losses.total import LossWeights
-from pbvs.losses.vgg import VggDistance
-from pbvs.models.layers import InstanceNorm, first_weights
-from pbvs.models.pix2pixhd import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from pbvs.score.pixel_errors import l2
-from pbvs.training.gan import Pix2PixHD
-from pbvs.training.memory import keep_freed_memory
-from pbvs.training.model import Batch, plain
+from pbvs.core import pixels
+from pbvs.core.malloc import keep_freed_memory
+from pbvs.networks.layers import InstanceNorm, init_weights
+from pbvs.perceptual.pixel_errors import l2
+from pbvs.perceptual.vgg import VggDistance
+from pbvs.systems.pix2pixhd.losses import LossWeights
+from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training.step import train_step
+from pbvs.training.system import Batch, unwrap
 
 LOSSES = {"original": LossWeights(lpips=0.0, l2=0.0), "winning": LossWeights()}
 VGG_WEIGHTS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # by torchvision's index
@@ -121,7 +121,7 @@ class Official:
         )
         draw = torch.Generator().manual_seed(0)
         for network in networks:
-            first_weights(network, draw)
+            init_weights(network, draw)
         self.generator, self.discriminator = (_as_published(n).to(side.device) for n in networks)
         fused = True if "adam" in side.measures else None  # None is PyTorch's own choice
         self.adam_g, self.adam_d = (
@@ -132,7 +132,7 @@ class Official:
         self.vgg = VggDistance("standin").to(side.device)
         self.lpips = None
         if self.weights.lpips:
-            from pbvs.score.lpips import PerceptualDistance
+            from pbvs.perceptual.lpips import PerceptualDistance
 
             self.lpips = PerceptualDistance("standin", check_range=False).to(side.device)
 
@@ -224,7 +224,9 @@ class Production:
         precision = "bf16-mixed" if side.precision == "bf16" else "32-true"
         self.fabric = Fabric(accelerator=side.device, devices=1, precision=precision)
         shapes = GeneratorConfig(), DiscriminatorConfig()
-        self.model = Pix2PixHD(*shapes, side.bands, LOSSES[side.losses], BETAS, seed=0, judges="standin")
+        self.model = Pix2PixHD(
+            *shapes, side.bands, LOSSES[side.losses], BETAS, seed=0, metric_weights="standin"
+        )
         for network in self.model.networks.values():
             if side.channels_last:
                 network.to(memory_format=torch.channels_last)
@@ -235,7 +237,7 @@ class Production:
     def _time_parts(self) -> None:
         timed, model = self.clock.timed, self.model
         for name, label in (("G", "generator forward"), ("D", "discriminator forward")):
-            network = plain(model.networks[name])
+            network = unwrap(model.networks[name])
             network.forward = timed(network.forward, label)
         for part in ("image_terms", "adversarial_terms"):
             setattr(model.loss, part, timed(getattr(model.loss, part), "losses"))

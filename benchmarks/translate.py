@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from hardware import processor
 
-from pbvs.modules.channel_sums import through_table
-from pbvs.modules.tone_fit import factor_tables
-from pbvs.pixels import resize
+from pbvs.core.pixels import resize
+from pbvs.graph.nodes.channel_sums import apply_lut
+from pbvs.pipeline.lut_fit import factor_tables
 
 FACTOR = 1.3
 N_FILES = 12
@@ -50,7 +50,7 @@ NETWORK = """
 import json, resource, sys, time
 import torch
 side, size_px, repeats, device = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), torch.device(sys.argv[4])
-from pbvs.models.pix2pixhd import Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
 torch.manual_seed(0)
 network = Generator(GeneratorConfig(), 1, 3).to(device).eval()
 levels = torch.rand(1, 1, size_px, size_px, dtype=torch.float64) * 255
@@ -59,9 +59,9 @@ if side == "plain":
         with torch.no_grad():
             return (network((levels.float() / 127.5 - 1).to(device)).cpu() + 1) * 127.5
 else:
-    from pbvs.modules.node import Computing
-    from pbvs.modules.pix2pixhd import translated
-    from pbvs.training.device import device_of_process
+    from pbvs.graph.node import Computing
+    from pbvs.graph.trained import translated
+    from pbvs.core.device import device_of_process
     device_of_process(device.type)
     how = Computing("bf16-mixed" if "bf16" in side else "32-true", "strips" in side)
     def run():
@@ -110,10 +110,10 @@ def gray(size_px: int) -> list[str]:
             for x in range(size_px):
                 made.putpixel((x, y), min(255, round(FACTOR * sum(image.getpixel((x, y))) / 3)))
 
-    assert np.array_equal(through_table(rgb, table)[..., 0], floats())
+    assert np.array_equal(apply_lut(rgb, table)[..., 0], floats())
     sides = {
         "a copy of the bytes": median_ms(lambda: rgb.copy(), 60),
-        "by the table": median_ms(lambda: through_table(rgb, table), 60),
+        "by the table": median_ms(lambda: apply_lut(rgb, table), 60),
         "float numpy": median_ms(floats, 10),
         "loop over Pillow's pixels": median_ms(loop_of_a_strip, 2) * size_px / 16,
     }
@@ -143,10 +143,10 @@ def folders(folder: Path, environment: dict[str, str]) -> list[str]:
             seconds_of([sys.executable, "-m", "pbvs", *words, "--device", "cpu"], environment)
         )
     own = json.loads((folder / "pbvs0" / ".translate.json").read_text())
-    plain, ours = (statistics.median(times[side]) for side in ("plain", "pbvs"))
+    unwrap, ours = (statistics.median(times[side]) for side in ("plain", "pbvs"))
     return [
-        f"| Pillow and numpy, one after the other | {plain:.2f} | |",
-        f"| `pbvs translate rgb2ir` | {ours:.2f} | {plain / ours:.2f} |",
+        f"| Pillow and numpy, one after the other | {unwrap:.2f} | |",
+        f"| `pbvs translate rgb2ir` | {ours:.2f} | {unwrap / ours:.2f} |",
         f"| of that, an image from reading to writing | {own['seconds'] / own['timed_images']:.3f} | |",
     ]
 

@@ -15,7 +15,7 @@ import pytest
 from made_archives import BASE_CRS, add_location, add_tiles, affine, colours, ground, infrared, write_tiff
 
 from pbvs.cli import main as cli
-from pbvs.pixels import write_png
+from pbvs.core.pixels import write_png
 
 
 @pytest.fixture(scope="session", autouse=True)

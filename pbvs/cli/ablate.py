@@ -58,15 +58,15 @@ def ablate(
     json: JsonFlag = False,
 ) -> None:
     """Trains what the rows need, each part once, and shows their scores beside the published ones."""
-    from pbvs.score.rules import Ranking
-    from pbvs.tasks.ablate import ROWS, ablation, ablation_folder, read_rows, write_table
-    from pbvs.tasks.book import TaskBook
-    from pbvs.tasks.chain import ChainSettings
-    from pbvs.tasks.files import split_overrides
-    from pbvs.tasks.steps import Event, run_steps
+    from pbvs.graph.task_files import split_overrides
+    from pbvs.graph.task_set import TaskSet
+    from pbvs.pipeline.ablate import ROWS, ablation, ablation_folder, read_rows, write_table
+    from pbvs.pipeline.chain import ChainSettings
+    from pbvs.pipeline.steps import Event, run_steps
+    from pbvs.score.rules import ScoreConfig
 
     folder = tasks or ablation_folder()
-    book = TaskBook(folder, split_overrides(set_ or [], TaskBook(folder).names))
+    book = TaskSet(folder, split_overrides(set_ or [], TaskSet(folder).names))
     found_rows = read_rows(rows or ablation_folder() / ROWS, book)
     shower = StepProgress()
     settings = ChainSettings(
@@ -77,8 +77,8 @@ def ablate(
         targets=targets or beside(test),
         runs=runs,
         out=out,
-        judges=weights.value,
-        ranking=Ranking(rules.value, fid_layer),
+        metric_weights=weights.value,
+        ranking=ScoreConfig(rules.value, fid_layer),
         accelerator=device.value,
         precision=precision.value,
         extra_data=False,
@@ -105,7 +105,7 @@ def ablate(
 
 
 def _show(table: dict[str, Any]) -> None:
-    from pbvs.score.rules import TASKS
+    from pbvs.core.challenge import TASKS
 
     rows = []
     for row in table["rows"]:
@@ -117,7 +117,7 @@ def _show(table: dict[str, Any]) -> None:
     if table["left_out"]:
         console.result(f"without test images and targets, so without cells: {', '.join(table['left_out'])}")
     if table["marked"]:
-        console.result(f"{table['marked']}: not to be ranked beside the published scores")
+        console.result(f"{table['disclaimer']}: not to be ranked beside the published scores")
 
 
 def _cell(found: dict[str, Any] | None) -> str:

@@ -10,10 +10,10 @@ import typer
 
 from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, Rules, RulesOption
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from pbvs.tasks.board import Line
+    from pbvs.pipeline.board import Line
 
 app = typer.Typer(help="The local ledger beside the published boards.", invoke_without_command=True)
 
@@ -23,9 +23,9 @@ def board(context: typer.Context, json: JsonFlag = False) -> None:
     """Shows every list by its own rules, the lowest score first; stand-in scores are not ranked."""
     if context.invoked_subcommand is not None:
         return
-    from pbvs.score.rules import TASKS
+    from pbvs.core.challenge import TASKS
+    from pbvs.pipeline.board import boards, to_json
     from pbvs.submission.ledger import DAILY_QUOTA, Ledger
-    from pbvs.tasks.board import boards, to_json
 
     ledger = Ledger()
     entries = ledger.entries()
@@ -49,7 +49,7 @@ def board(context: typer.Context, json: JsonFlag = False) -> None:
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    from pbvs.score.rules import TASKS
+    from pbvs.core.challenge import TASKS
 
     scores = (f"{line.scores[task]:.4g}" if task in line.scores else "-" for task in TASKS)
     told = "published" if line.source == "published" else f"{line.source}, {line.at[:16]}"
@@ -71,7 +71,7 @@ def add(
     note: Annotated[str, typer.Option("--note", help="A word for yourself.")] = "",
 ) -> None:
     """Enters the real board's score of a zip; counts it among the day's uploads."""
-    from pbvs.files import sha256_of_file
+    from pbvs.core.files import sha256_of_file
     from pbvs.submission.ledger import DAILY_QUOTA, Ledger
 
     if not zip_path.is_file():

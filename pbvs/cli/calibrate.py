@@ -23,11 +23,11 @@ from pbvs.cli.options import (
     Weights,
     WeightsOption,
 )
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from pbvs.tasks.calibrated import Calibration
-    from pbvs.tasks.ensemble import EnsembleWeights
+    from pbvs.pipeline.calibrated import Calibration
+    from pbvs.pipeline.ensemble import EnsembleWeights
 
 
 class By(StrEnum):
@@ -75,25 +75,25 @@ def calibrate(
     Of a task whose image is an average (of checkpoints, or a blend) it finds the weights, on held-out
     locations.
     """
-    from pbvs.data.index import PreparedData
-    from pbvs.files import write_csv, write_text
-    from pbvs.score.judge import Judge
-    from pbvs.score.rules import Ranking
-    from pbvs.score.weights import marked
-    from pbvs.tasks.book import book_with
-    from pbvs.tasks.calibrate import calibrate
-    from pbvs.tasks.calibrated import FACTORS, chart, task_with
-    from pbvs.tasks.ensemble import ensemble_weights, is_average, members, task_with_weights
-    from pbvs.tasks.runs import Runs
-    from pbvs.tasks.tone_pairs import Pairs, nodes_before, tone_tail
-    from pbvs.tasks.train import check_judges
-    from pbvs.tasks.translator import Translator
-    from pbvs.training.device import device_of_process
+    from pbvs.core.device import device_of_process
+    from pbvs.core.files import write_csv, write_text
+    from pbvs.dataset.index import PreparedData
+    from pbvs.graph.task_set import task_set_with
+    from pbvs.perceptual.metric_weights import disclaimer
+    from pbvs.pipeline.calibrate import calibrate
+    from pbvs.pipeline.calibrated import FACTORS, chart, task_with
+    from pbvs.pipeline.ensemble import ensemble_weights, is_average, members, task_with_weights
+    from pbvs.pipeline.runs import Runs
+    from pbvs.pipeline.tone_pairs import Pairs, nodes_before, tone_tail
+    from pbvs.pipeline.train import check_metric_weights
+    from pbvs.pipeline.translator import Translator
+    from pbvs.score.rules import ScoreConfig
+    from pbvs.score.scorer import Scorer
 
     for path in (write, plot, csv):
         if path is not None and path.exists() and not overwrite:
             raise UsageError("the file is there already", where=path, next_step="give --overwrite")
-    book = book_with(tasks, task, set_)
+    book = task_set_with(tasks, task, set_)
     graph = book.graph(task)
     if is_average(graph):
         with console.progress(f"calibrate {task}") as advance:
@@ -106,8 +106,8 @@ def calibrate(
     before = nodes_before(graph, tone_tail(graph))
     judge, where = None, device_of_process(device.value)
     if by is By.score:
-        check_judges({"inception", "vgg16"}, weights.value)
-        judge = Judge.remembering(weights.value, device=where)
+        check_metric_weights({"inception", "vgg16"}, weights.value)
+        judge = Scorer.remembering(weights.value, device=where)
     upstream = None if before is None else Translator(book, task, Runs(runs), where, before)
     pairs = Pairs(graph, PreparedData.open(data), upstream)
     with console.progress(f"calibrate {task}") as advance:
@@ -116,7 +116,7 @@ def calibrate(
             pairs,
             by.value,
             judge=judge,
-            ranking=Ranking(rules.value, fid_layer),
+            ranking=ScoreConfig(rules.value, fid_layer),
             progress=lambda what, done, total: advance(done, total),
         )
     if plot:
@@ -126,7 +126,7 @@ def calibrate(
         write_csv(csv, ("factor", "l1", "l2"), list(rows))
     if write:
         write_text(write, task_with(graph.spec, found, write_as.value))
-    mark = marked(weights.value) if by is By.score else None
+    mark = disclaimer(weights.value) if by is By.score else None
     if json:
         console.result_json(found.to_json() | {"marked": mark})
         return

@@ -15,8 +15,8 @@ from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag, TasksFolderOption
 
 if TYPE_CHECKING:
-    from pbvs.data.prepare import PreparedSummary
-    from pbvs.tasks.spec import TaskSpec
+    from pbvs.graph.spec import TaskSpec
+    from pbvs.prepare.prepare import PreparedSummary
 
 app = typer.Typer(help="The archives: look, prepare, or make some.", no_args_is_help=True)
 
@@ -51,8 +51,8 @@ def scan(
     json: JsonFlag = False,
 ) -> None:
     """What is there: one row an image, a summary, and the problems found."""
-    from pbvs.data.scan import scan as scan_root
-    from pbvs.files import write_text
+    from pbvs.archives.scan import scan as scan_root
+    from pbvs.core.files import write_text
 
     with console.progress("scan") as advance:
         found = scan_root(root, progress=advance, cache=not no_cache)
@@ -104,13 +104,13 @@ def prepare(
 
     What is not given comes from the task files. Under torchrun or srun the processes share the work.
     """
-    from pbvs.data.prepare import prepare as prepare_root
-    from pbvs.tasks.book import TaskBook
-    from pbvs.tasks.files import CHALLENGE_TASKS
-    from pbvs.tasks.train import grid_size_px, prepare_rules
+    from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_set import TaskSet
+    from pbvs.pipeline.train import grid_size_px, prepare_rules
+    from pbvs.prepare.prepare import prepare as prepare_root
 
-    book = TaskBook(tasks)
-    graphs = [book.graph(name) for name in task or CHALLENGE_TASKS]
+    book = TaskSet(tasks)
+    graphs = [book.graph(name) for name in task or TASKS]
     specs = [graph.spec for graph in graphs]
     size_px = None if native else ((size, size) if size else max(grid_size_px(graph) for graph in graphs))
     rules = prepare_rules(
@@ -134,7 +134,7 @@ def prepare(
 @contextmanager
 def _progress_of_the_first(label: str) -> Iterator[console.Advance | None]:
     """The progress of rank 0, or of one process; the other ranks are silent."""
-    from pbvs.data.ranks import rank_in
+    from pbvs.prepare.ranks import rank_in
 
     if rank_in(os.environ)[0] > 0:
         yield None
@@ -144,8 +144,8 @@ def _progress_of_the_first(label: str) -> Iterator[console.Advance | None]:
 
 
 def _tell_prepared(done: PreparedSummary, specs: list[TaskSpec], json: bool) -> None:
-    from pbvs.data.index import PreparedData
-    from pbvs.data.splits import split_report
+    from pbvs.dataset.index import PreparedData
+    from pbvs.dataset.splits import split_report
 
     prepared = PreparedData.open(done.out)
     splits = []
@@ -197,7 +197,7 @@ def synth(
     json: JsonFlag = False,
 ) -> None:
     """Made scenes in the challenge's own folder layout, with its nuisances."""
-    from pbvs.data.synth import make_archives
+    from pbvs.scenes.synth import make_archives
 
     with console.progress("synth") as advance:
         made = make_archives(
@@ -231,9 +231,9 @@ def show(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """A page to look at: a location's captures with their masks, and SAR over RGB."""
-    from pbvs.data.index import PreparedData
-    from pbvs.data.show import find_location, locations_table, write_page
-    from pbvs.errors import UsageError
+    from pbvs.core.errors import UsageError
+    from pbvs.dataset.index import PreparedData
+    from pbvs.report.location import find_location, locations_table, write_page
 
     prepared = PreparedData.open(data)
     if location is not None:

@@ -28,7 +28,7 @@ from pbvs.cli import (
     translate,
     weights,
 )
-from pbvs.errors import PbvsError
+from pbvs.core.errors import PbvsError
 
 app = typer.Typer(
     name="pbvs",

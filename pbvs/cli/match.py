@@ -27,13 +27,13 @@ def match(
     json: JsonFlag = False,
 ) -> None:
     """Tries every rule the organisers may mean on submissions whose board scores are known."""
-    from pbvs.score.judge import Judge
+    from pbvs.core.device import device_of_process
+    from pbvs.perceptual.metric_weights import disclaimer
     from pbvs.score.match import match_board, read_submissions, verdict
-    from pbvs.score.weights import marked
-    from pbvs.training.device import device_of_process
+    from pbvs.score.scorer import Scorer
 
     submissions = read_submissions(file)
-    judge = Judge(weights.value, lpips.value, device_of_process(device.value))
+    judge = Scorer(weights.value, lpips.value, device_of_process(device.value))
     with console.progress("match") as advance:
         found = match_board(judge, submissions, advance)
     told = verdict(found)
@@ -41,7 +41,7 @@ def match(
         console.result_json(
             {
                 "weights": weights.value,
-                "marked": marked(weights.value),
+                "marked": disclaimer(weights.value),
                 "verdict": told,
                 "matches": [match.to_json() for match in found],
             }
@@ -57,5 +57,5 @@ def match(
     ]
     console.table(f"the nearest of {len(found)} rules, {weights.value} weights", columns, rows)
     console.result(told)
-    if marked(weights.value):
-        console.result(str(marked(weights.value)))
+    if disclaimer(weights.value):
+        console.result(str(disclaimer(weights.value)))

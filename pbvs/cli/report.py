@@ -10,7 +10,7 @@ import typer
 from pbvs.cli import console
 from pbvs.cli.options import OverwriteFlag, RunsOption, TasksFolderOption
 from pbvs.cli.run import beside
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 
 
 def report(
@@ -42,17 +42,17 @@ def report(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Makes one page that needs no network: scores, charts, and every image beside its target."""
-    from pbvs.report.page import Asked, Submission, write_page
-    from pbvs.score.rules import TASKS
-    from pbvs.tasks.book import TaskBook
+    from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_set import TaskSet
+    from pbvs.report.page import Request, Submission, write_page
 
     if page.exists() and not overwrite:
         raise UsageError("the page is there already", where=page, next_step="give --overwrite")
     where = targets or beside(test)
     if where is None:
         raise UsageError("no targets beside the inputs", where=test, next_step="name them with --targets")
-    book = TaskBook(tasks)
-    asked = Asked(
+    book = TaskSet(tasks)
+    asked = Request(
         Submission(submission),
         test,
         where,

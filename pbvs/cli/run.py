@@ -69,26 +69,27 @@ def run(
     json: JsonFlag = False,
 ) -> None:
     """From the archives to a checked zip; the same command again does only what has changed."""
+    from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_files import split_overrides
+    from pbvs.graph.task_set import TaskSet
+    from pbvs.pipeline.chain import ChainSettings, chain
+    from pbvs.pipeline.steps import Event, chosen_steps, run_steps
     from pbvs.score.results import read_score
-    from pbvs.score.rules import Ranking
-    from pbvs.tasks.book import TaskBook
-    from pbvs.tasks.chain import ChainSettings, chain
-    from pbvs.tasks.files import CHALLENGE_TASKS, split_overrides
-    from pbvs.tasks.steps import Event, chosen_steps, run_steps
+    from pbvs.score.rules import ScoreConfig
 
-    known = TaskBook(tasks).names
-    book = TaskBook(tasks, split_overrides(set_ or [], known))
+    known = TaskSet(tasks).names
+    book = TaskSet(tasks, split_overrides(set_ or [], known))
     shower = StepProgress()
     settings = ChainSettings(
         book=book,
-        tasks=tuple(names or CHALLENGE_TASKS),
+        tasks=tuple(names or TASKS),
         data=data,
         test=test,
         targets=targets or beside(test),
         runs=runs,
         out=out,
-        judges=weights.value,
-        ranking=Ranking(rules.value, fid_layer),
+        metric_weights=weights.value,
+        ranking=ScoreConfig(rules.value, fid_layer),
         accelerator=device.value,
         precision=precision.value,
         extra_data=extra_data,
@@ -141,7 +142,7 @@ class StepProgress:
         self.close()
 
     def show(self, step: str, done: int, total: int, terms: Mapping[str, float]) -> None:
-        """How far a step is; see `pbvs.tasks.chain.ChainProgress`."""
+        """How far a step is; see `pbvs.pipeline.chain.ChainProgress`."""
         if self._advance is None or step != self._label:
             self.close()
             self._label, self._advance = step, self._stack.enter_context(console.progress(step))
@@ -155,16 +156,17 @@ class StepProgress:
 
 def _show_beside_board(score: dict) -> None:
     """The scores of this run above the published leaderboard of the same rules."""
-    from pbvs.score.rules import PUBLISHED, TASKS
+    from pbvs.core.challenge import TASKS
+    from pbvs.score.rules import PUBLISHED
 
-    marked = score["marked"]
+    disclaimer = score["marked"]
     ours = [score["tasks"][t]["score"] if t in score["tasks"] else "-" for t in TASKS]
-    rows = [("this run" + (" *" if marked else ""), score["overall"], *ours)]
+    rows = [("this run" + (" *" if disclaimer else ""), score["overall"], *ours)]
     rows += [(row.team, row.combined, *(row.scores[t] for t in TASKS)) for row in PUBLISHED[score["rules"]]]
     judged = f"rules {score['rules']}, FID@{score['fid_layer']}"
     title = f"{judged}, lower is better; below this run the published board"
     console.table(title, ("", "combined", *TASKS), rows)
-    if marked:
-        console.result(f"* {marked}: not to be ranked among the rows below it")
+    if disclaimer:
+        console.result(f"* {disclaimer}: not to be ranked among the rows below it")
     if score["missing"]:
         console.result(f"combined counts 1 for each task without a score: {', '.join(score['missing'])}")

@@ -62,19 +62,19 @@ def score(
     ] = True,
 ) -> None:
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
+    from pbvs.core.device import device_of_process
+    from pbvs.core.process_group import started_process_group
     from pbvs.score.folders import score_folder, score_folders
-    from pbvs.score.judge import Judge
     from pbvs.score.results import write_score
-    from pbvs.score.rules import Ranking
-    from pbvs.score.share import share_of_started
+    from pbvs.score.rules import ScoreConfig
+    from pbvs.score.scorer import Scorer
     from pbvs.submission.ledger_rows import note_score
-    from pbvs.training.device import device_of_process
 
-    ranking = Ranking(rules.value, fid_layer, arctan_weight)
-    made_by = Judge.remembering if cache else Judge
+    ranking = ScoreConfig(rules.value, fid_layer, arctan_weight)
+    made_by = Scorer.remembering if cache else Scorer
     judge = made_by(weights.value, lpips.value, device_of_process(device.value))
     judge.takes_columns = columns
-    share = share_of_started()
+    share = started_process_group()
 
     def scored(predictions: Path, words: str) -> ScoreReport:
         with console.progress(words) if share.rank == 0 else nullcontext() as advance:

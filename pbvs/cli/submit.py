@@ -71,10 +71,10 @@ def build(
 ) -> None:
     """Builds the zip from translated images and checks it."""
     from pbvs import submission
-    from pbvs.errors import UsageError
+    from pbvs.core.errors import UsageError
+    from pbvs.pipeline.expected import PREDICTIONS
+    from pbvs.pipeline.translation_record import mean_seconds_per_image, provenance
     from pbvs.submission.ledger_rows import note_build
-    from pbvs.tasks.files import PREDICTIONS
-    from pbvs.tasks.translation_record import made_of, mean_seconds_per_image
 
     expected = _expected(tasks, set_)
     if not predictions.is_dir():
@@ -98,7 +98,7 @@ def build(
             allow_size=allow_size,
             progress=advance,
         )
-    note_build(built, predictions, {task: made_of(predictions / task) for task in built.images})
+    note_build(built, predictions, {task: provenance(predictions / task) for task in built.images})
     for warning in built.warnings:
         console.say(f"warning: {warning}", style="yellow")
     if json:
@@ -152,6 +152,8 @@ def _tell(zip_path: Path, report: CheckReport) -> None:
 
 
 def _expected(tasks: Path | None, overrides: list[str] | None) -> dict[str, Expected]:
-    from pbvs.tasks.files import CHALLENGE_TASKS, expected_images, split_overrides
+    from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_files import split_overrides
+    from pbvs.pipeline.expected import expected_images
 
-    return expected_images(tasks, split_overrides(overrides or [], CHALLENGE_TASKS))
+    return expected_images(tasks, split_overrides(overrides or [], TASKS))

@@ -10,7 +10,7 @@ from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, SetOption, TasksFolderOption
 
 if TYPE_CHECKING:
-    from pbvs.tasks.graph import TaskGraph
+    from pbvs.graph.graph import TaskGraph
 
 app = typer.Typer(help="The tasks and their graphs.", no_args_is_help=True)
 
@@ -18,9 +18,9 @@ app = typer.Typer(help="The tasks and their graphs.", no_args_is_help=True)
 @app.command("list")
 def list_tasks(tasks: TasksFolderOption = None, json: JsonFlag = False) -> None:
     """Every task with its graph in a line."""
-    from pbvs.tasks.book import TaskBook
+    from pbvs.graph.task_set import TaskSet
 
-    book = TaskBook(tasks)
+    book = TaskSet(tasks)
     graphs = [book.graph(name) for name in book.names]
     if json:
         console.result_json([graph.described() for graph in graphs])
@@ -39,9 +39,9 @@ def show(
     json: JsonFlag = False,
 ) -> None:
     """One task: its nodes, both kinds of edge, and every setting."""
-    from pbvs.tasks.book import book_with
+    from pbvs.graph.task_set import task_set_with
 
-    graph = book_with(tasks, task, set_).graph(task)
+    graph = task_set_with(tasks, task, set_).graph(task)
     if json:
         console.result_json(graph.described())
         return

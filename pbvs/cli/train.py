@@ -23,12 +23,12 @@ from pbvs.cli.options import (
     Weights,
     WeightsOption,
 )
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from pbvs.tasks.train import Mode, NodeTraining
+    from pbvs.pipeline.train import Mode, NodeTraining
 
 
 def train(
@@ -57,12 +57,12 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Trains every network of TASK; the same command goes on with a run that was stopped."""
-    from pbvs.tasks.book import book_with
-    from pbvs.tasks.runs import Runs
-    from pbvs.tasks.train import NodeTraining, check_judges
-    from pbvs.training.fabric import make_fabric
+    from pbvs.core.fabric import make_fabric
+    from pbvs.graph.task_set import task_set_with
+    from pbvs.pipeline.runs import Runs
+    from pbvs.pipeline.train import NodeTraining, check_metric_weights
 
-    graph = book_with(tasks, task, set_).graph(task)
+    graph = task_set_with(tasks, task, set_).graph(task)
     if not graph.trainable:
         raise UsageError(
             f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
@@ -76,7 +76,7 @@ def train(
         _plan(trainings, json)
         return
     for training in trainings:
-        check_judges(training.judges_needed, weights.value)
+        check_metric_weights(training.metric_weights_needed, weights.value)
     mode: Mode = "auto" if resume is None else ("resume" if resume else "fresh")
     fabric = make_fabric(device.value, devices, nodes, precision.value)
     for training in trainings:
@@ -84,7 +84,7 @@ def train(
 
 
 def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int, json: bool) -> None:
-    from pbvs.tasks.train import train_node
+    from pbvs.pipeline.train import train_node
 
     first = fabric.is_global_zero  # of several processes; the others are silent
     shown = console.progress(f"{training.spec.task}.{training.node.name}") if first else nullcontext(None)
@@ -120,7 +120,12 @@ def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int
 
 def _plan(trainings: list[NodeTraining], json: bool) -> None:
     plans = [
-        {"folder": str(t.folder), "data": str(t.prepared), "size_px": list(t.size_px), "made_of": t.made_of()}
+        {
+            "folder": str(t.folder),
+            "data": str(t.prepared),
+            "size_px": list(t.size_px),
+            "made_of": t.provenance(),
+        }
         for t in trainings
     ]
     if json:

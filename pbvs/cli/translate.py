@@ -76,21 +76,21 @@ def translate(
 
     `torchrun -m pbvs translate ...` shares the images among processes, one a device.
     """
-    from pbvs.modules.node import Computing
-    from pbvs.score.share import share_of_started
-    from pbvs.tasks.book import book_with
-    from pbvs.tasks.runs import runs_with
-    from pbvs.tasks.translate import translate_folder
-    from pbvs.tasks.translator import Translator
-    from pbvs.training.device import device_of_process
+    from pbvs.core.device import device_of_process
+    from pbvs.core.process_group import started_process_group
+    from pbvs.graph.node import InferenceOptions
+    from pbvs.graph.task_set import task_set_with
+    from pbvs.pipeline.runs import runs_with
+    from pbvs.pipeline.translate import translate_folder
+    from pbvs.pipeline.translator import Translator
 
-    book = book_with(tasks, task, set_)
+    book = task_set_with(tasks, task, set_)
     graph = book.graph(task)
     found = runs_with(book, task, runs, checkpoint)
-    computing = Computing(precision.value, strips)
+    computing = InferenceOptions(precision.value, strips)
     part = graph.part(start, end)
     translator = Translator(book, task, found, device_of_process(device.value), part, computing)
-    share = share_of_started()
+    share = started_process_group()
     with console.progress(f"{task}.translate") if share.rank == 0 else nullcontext() as advance:
         done = translate_folder(
             translator,

@@ -12,11 +12,11 @@ import typer
 
 from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from pbvs.models.pix2pixhd import Discriminator, Generator
-    from pbvs.score.weights import FileRow
+    from pbvs.perceptual.metric_weights import FileRow
+    from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 
 app = typer.Typer(
     help="The weights of FID, LPIPS and VGG; trained ones for other programs.", no_args_is_help=True
@@ -28,7 +28,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="Which; default: all.")]
 @app.command("list")
 def list_weights(json: JsonFlag = False) -> None:
     """Every file, whether it is there and whole, and what it is for."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     _show(weights.status(), json)
 
@@ -36,7 +36,7 @@ def list_weights(json: JsonFlag = False) -> None:
 @app.command()
 def fetch(names: Names = None, overwrite: OverwriteFlag = False) -> None:
     """Fetches what is missing from its official address and checks it."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     with console.progress("weights") as advance:
         weights.fetch(names, progress=advance, overwrite=overwrite)
@@ -46,7 +46,7 @@ def fetch(names: Names = None, overwrite: OverwriteFlag = False) -> None:
 @app.command()
 def check(names: Names = None, json: JsonFlag = False) -> None:
     """Checks every file that is there by SHA-256; exit 1 if one is missing or wrong."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     rows = weights.status(names)
     _show(rows, json)
@@ -59,7 +59,7 @@ def pack(
     out: Annotated[Path, typer.Argument(help="The tar file to write.")], overwrite: OverwriteFlag = False
 ) -> None:
     """Packs the files into one, to carry to a machine without internet."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     with console.progress("weights") as advance:
         weights.pack(out, progress=advance, overwrite=overwrite)
@@ -72,7 +72,7 @@ def unpack(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Puts packed files into the torch hub folder and checks them."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     with console.progress("weights") as advance:
         weights.unpack(packed, progress=advance, overwrite=overwrite)
@@ -85,7 +85,7 @@ def standin(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Writes stand-in weights under the official names, so that the reference packages run on them."""
-    from pbvs.score import weights
+    from pbvs.perceptual import metric_weights as weights
 
     with console.progress("weights") as advance:
         written = weights.write_standin(out, progress=advance, overwrite=overwrite)
@@ -101,8 +101,8 @@ def export(
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Writes trained weights as the published pix2pixHD saves them (the average, where one was kept)."""
-    from pbvs.models.official import official_path, to_official, write_official
-    from pbvs.modules.pix2pixhd import trained_discriminator, trained_generator
+    from pbvs.graph.trained import trained_discriminator, trained_generator
+    from pbvs.systems.pix2pixhd.official import official_path, to_official, write_official
     from pbvs.training.checkpoint import load_weights
 
     header, made = load_weights(checkpoint, "G")
@@ -117,7 +117,7 @@ def export(
 
 
 def _show(rows: list[FileRow], json: bool) -> None:
-    from pbvs.score.weights import JUDGE_FILES, hub_folder
+    from pbvs.perceptual.metric_weights import METRIC_WEIGHT_FILES, hub_folder
 
     if json:
         console.result_json(
@@ -128,11 +128,11 @@ def _show(rows: list[FileRow], json: bool) -> None:
                     "state": r.state,
                     "bytes": r.n_bytes,
                     "detail": r.detail,
-                    "sha256": JUDGE_FILES[r.name].sha256,
+                    "sha256": METRIC_WEIGHT_FILES[r.name].sha256,
                 }
                 for r in rows
             ]
         )
         return
-    table = [(r.name, r.state, r.n_bytes, JUDGE_FILES[r.name].used_for, r.file.name) for r in rows]
+    table = [(r.name, r.state, r.n_bytes, METRIC_WEIGHT_FILES[r.name].used_for, r.file.name) for r in rows]
     console.table(str(hub_folder()), ("weights", "state", "bytes", "used for", "file"), table)

@@ -1,1 +1,1 @@
-"""The terms of the training losses, one file a kind, and their weighted sum in `total`."""
+"""Loss terms that several systems use."""

@@ -1,5 +1,5 @@
 """The networks."""
 
-from pbvs.models.official import from_official, load_official, to_official, write_official
+from pbvs.systems.pix2pixhd.official import from_official, load_official, to_official, write_official
 
 __all__ = ["from_official", "load_official", "to_official", "write_official"]

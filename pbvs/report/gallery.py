@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs import pixels
-from pbvs.data.layouts import inputs_folder
-from pbvs.data.stretch import stretch_of_histogram
-from pbvs.errors import DataError
-from pbvs.pixels import list_images, read_image
+from pbvs.archives.layouts import inputs_folder
+from pbvs.core import pixels
+from pbvs.core.errors import DataError
+from pbvs.core.pixels import list_images, read_image
+from pbvs.prepare.stretch import stretch_of_histogram
 
 TERMS = ("l2", "l1", "lpips")
 _QUALITY = 82  # of JPEG; thumbnails are to look at, the numbers come from the images themselves

@@ -15,11 +15,13 @@ import jinja2
 from markupsafe import Markup
 
 import pbvs
-from pbvs import pixels
-from pbvs.charts import Line, histogram, line_chart
-from pbvs.errors import DataError
-from pbvs.files import written_whole
-from pbvs.pixels import read_image, write_png
+from pbvs.core import pixels
+from pbvs.core.challenge import TASKS
+from pbvs.core.charts import Line, histogram, line_chart
+from pbvs.core.errors import DataError
+from pbvs.core.files import atomic_write
+from pbvs.core.pixels import read_image, write_png
+from pbvs.report.curve_svg import graph_svg
 from pbvs.report.gallery import (
     Folders,
     Shown,
@@ -29,8 +31,7 @@ from pbvs.report.gallery import (
     thumb_side_px,
     thumbnail,
 )
-from pbvs.report.graphs import graph_svg
-from pbvs.score.rules import PUBLISHED, TASKS
+from pbvs.score.rules import PUBLISHED
 
 SCORE_JSON, SCORE_CSV, PREDICTIONS = "score.json", "score.csv", "predictions"
 _MOST_BYTES = 20_000_000
@@ -75,7 +76,7 @@ class Submission:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What a page is made of.
 
     Attributes:
@@ -100,7 +101,7 @@ class Asked:
     full: bool = False
 
 
-def write_page(asked: Asked, out: Path, progress: Progress | None = None) -> int:
+def write_page(asked: Request, out: Path, progress: Progress | None = None) -> int:
     """Writes the page, whole or not at all, and gives back its size in bytes.
 
     Raises:
@@ -140,7 +141,7 @@ def write_page(asked: Asked, out: Path, progress: Progress | None = None) -> int
         raise DataError(
             f"the page would have {len(html) / 1e6:.1f} MB", where=out, next_step="show fewer: --images"
         )
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         beside.write_bytes(html)
     return len(html)
 
@@ -168,7 +169,7 @@ def _rendered(words: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
 
 
 def _shown(
-    asked: Asked,
+    asked: Request,
     names: Mapping[str, Sequence[str]],
     errors: Mapping[str, Mapping[str, Mapping[str, float]]],
     other_errors: Mapping[str, Mapping[str, Mapping[str, float]]],
@@ -215,7 +216,7 @@ def _rule_words(told: Mapping[str, Any]) -> str:
 
 
 def _score_rows(
-    asked: Asked, told: Mapping[str, Any], other: Mapping[str, Any] | None
+    asked: Request, told: Mapping[str, Any], other: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
     """This submission, the one beside it, and the published board of the same rules."""
     own = [(asked.ours.folder.name, told)]
@@ -250,7 +251,7 @@ def _cell(value: float, interval: Sequence[float] | None) -> dict[str, str]:
 
 
 def _task(
-    asked: Asked,
+    asked: Request,
     task: str,
     told: Mapping[str, Any],
     errors: Mapping[str, Mapping[str, float]],
@@ -293,7 +294,7 @@ def _samples(
     ]
 
 
-def _pairs(asked: Asked) -> list[dict[str, str]]:
+def _pairs(asked: Request) -> list[dict[str, str]]:
     pairs = [("made-target", "prediction and target"), ("source-made", "source and prediction")]
     if asked.other:
         name = asked.other.folder.name

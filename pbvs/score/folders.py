@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pbvs.errors import ScoreError, UsageError, nearest
-from pbvs.score.judge import BY_DEFAULT, Judge, Progress
+from pbvs.core.challenge import TASKS
+from pbvs.core.errors import ScoreError, UsageError, did_you_mean
+from pbvs.core.process_group import SINGLE_PROCESS, ProcessGroup
 from pbvs.score.pairing import ImagePair, check_headers, check_number, pair_by_stem
 from pbvs.score.results import ScoreReport
-from pbvs.score.rules import TASKS, Ranking
-from pbvs.score.share import ALONE, Share
+from pbvs.score.rules import ScoreConfig
+from pbvs.score.scorer import BY_DEFAULT, Progress, Scorer
 
 
 def score_folder(
-    judge: Judge,
+    judge: Scorer,
     task: str,
     pred_dir: Path,
     target_dir: Path,
-    ranking: Ranking = BY_DEFAULT,
+    ranking: ScoreConfig = BY_DEFAULT,
     *,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: ProcessGroup = SINGLE_PROCESS,
 ) -> ScoreReport:
     """Scores one task's folder of predictions against its folder of targets, paired by stem.
 
@@ -43,14 +44,14 @@ def score_folder(
 
 
 def score_folders(
-    judge: Judge,
+    judge: Scorer,
     pred_root: Path,
     target_root: Path,
     tasks: Sequence[str] | None = None,
-    ranking: Ranking = BY_DEFAULT,
+    ranking: ScoreConfig = BY_DEFAULT,
     *,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: ProcessGroup = SINGLE_PROCESS,
 ) -> ScoreReport:
     """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
 
@@ -93,11 +94,11 @@ def score_folders(
 
 
 def _score_all(
-    judge: Judge,
+    judge: Scorer,
     tasks: Mapping[str, Sequence[ImagePair]],
-    ranking: Ranking,
+    ranking: ScoreConfig,
     progress: Progress | None,
-    share: Share,
+    share: ProcessGroup,
 ) -> ScoreReport:
     n_all = sum(len(share.of(pairs)) for pairs in tasks.values())
     n_before, scores = 0, {}
@@ -125,4 +126,4 @@ def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:
 def _check_tasks(tasks: Sequence[str]) -> None:
     for task in tasks:
         if task not in TASKS:
-            raise UsageError("unknown task", where=task, next_step=nearest(task, list(TASKS)))
+            raise UsageError("unknown task", where=task, next_step=did_you_mean(task, list(TASKS)))

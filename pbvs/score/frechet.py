@@ -17,7 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.errors import ScoreError
+from pbvs.core.errors import ScoreError
 
 # What is left of equal sets in another order by rounding, as a share of tr(C1) + tr(C2).
 _ROUNDING = 1e-12

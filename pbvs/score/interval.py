@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.errors import ScoreError, UsageError
-from pbvs.score.rules import TASKS, Ranking
-from pbvs.score.sample import Sample
+from pbvs.core.challenge import TASKS
+from pbvs.core.errors import ScoreError, UsageError
+from pbvs.score.rules import ScoreConfig
+from pbvs.score.scored_set import ScoredSet
 
 N_RESAMPLES = 200
 N_SUBSETS = 100
@@ -30,7 +31,7 @@ Interval = tuple[float, float]
 Deviations = NDArray[np.float64]  # of resampled scores from their own median
 
 
-def score_deviations(sample: Sample, ranking: Ranking, seed: int = 0) -> Deviations | None:
+def score_deviations(sample: ScoredSet, ranking: ScoreConfig, seed: int = 0) -> Deviations | None:
     """How far each of `N_RESAMPLES` scores lies from their median; None where that takes minutes."""
     if not _is_cheap(sample, ranking):
         return None
@@ -39,7 +40,7 @@ def score_deviations(sample: Sample, ranking: Ranking, seed: int = 0) -> Deviati
     return deviations
 
 
-def score_interval(sample: Sample, ranking: Ranking, seed: int = 0) -> Interval | None:
+def score_interval(sample: ScoredSet, ranking: ScoreConfig, seed: int = 0) -> Interval | None:
     """95 % interval of a task's score over the choice of images.
 
     Returns:
@@ -49,7 +50,9 @@ def score_interval(sample: Sample, ranking: Ranking, seed: int = 0) -> Interval 
     return None if deviations is None else _about(sample.score(ranking), deviations)
 
 
-def overall_interval(samples: Mapping[str, Sample], ranking: Ranking, overall: float) -> Interval | None:
+def overall_interval(
+    samples: Mapping[str, ScoredSet], ranking: ScoreConfig, overall: float
+) -> Interval | None:
     """95 % interval of the overall score, the tasks' images being chosen independently.
 
     Args:
@@ -88,7 +91,7 @@ class Comparison:
         return self.score - self.other
 
 
-def compare(first: Sample, second: Sample, ranking: Ranking, seed: int = 0) -> Comparison:
+def compare(first: ScoredSet, second: ScoredSet, ranking: ScoreConfig, seed: int = 0) -> Comparison:
     """Two sets of predictions for the same targets, by resampling both alike (a paired bootstrap).
 
     Raises:
@@ -130,7 +133,7 @@ class SubsetScore:
     fid_sd: float
 
 
-def subset_score(sample: Sample, images: int, ranking: Ranking, seed: int = 0) -> SubsetScore:
+def subset_score(sample: ScoredSet, images: int, ranking: ScoreConfig, seed: int = 0) -> SubsetScore:
     """The mean score of `N_SUBSETS` random subsets; of all images at once where there are just as many.
 
     Raises:
@@ -152,7 +155,7 @@ def subset_score(sample: Sample, images: int, ranking: Ranking, seed: int = 0) -
     return SubsetScore(images, n_subsets, float(score), float(score_sd), float(fid), float(fid_sd))
 
 
-def _is_cheap(sample: Sample, ranking: Ranking) -> bool:
+def _is_cheap(sample: ScoredSet, ranking: ScoreConfig) -> bool:
     n_images, n_features = sample.made[ranking.fid_layer].shape
     return int(min(n_images, n_features)) <= _MAX_SIDE
 

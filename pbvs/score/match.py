@@ -20,16 +20,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from pbvs import pixels
-from pbvs.errors import ScoreError, UsageError, nearest
+from pbvs.core import pixels
+from pbvs.core.challenge import FID_LAYERS, TASKS
+from pbvs.core.errors import ScoreError, UsageError, did_you_mean
+from pbvs.perceptual.inception import RESIZE_RULES, ResizeRule
+from pbvs.perceptual.pixel_errors import l1, l2
+from pbvs.perceptual.precision import full_precision
+from pbvs.score.feature_cache import Stored8
 from pbvs.score.frechet import frechet_distance
-from pbvs.score.inception import RESIZE_RULES, ResizeRule
-from pbvs.score.judge import Judge
-from pbvs.score.memory import Stored8
 from pbvs.score.pairing import matched, pair_by_stem, read_pairs
-from pbvs.score.pixel_errors import l1, l2
-from pbvs.score.precision import full_precision
-from pbvs.score.rules import FID_LAYERS, TASKS, task_score
+from pbvs.score.rules import task_score
+from pbvs.score.scorer import Scorer
 
 LpipsRange = Literal["[-1,1]", "[0,1]"]
 PixelTerm = Literal["l1", "l2"]
@@ -156,7 +157,7 @@ def _submission(table: Any, number: int, path: Path) -> Submission:
         raise UsageError("board gives scores by task", where=where, next_step="board = { sar2eo = 0.12 }")
     for task, score in board.items():
         if task not in TASKS:
-            raise UsageError(f"unknown task {task!r}", where=where, next_step=nearest(task, list(TASKS)))
+            raise UsageError(f"unknown task {task!r}", where=where, next_step=did_you_mean(task, list(TASKS)))
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 3:
             raise UsageError(f"{task}'s score on the board is no number of 0 to 3", where=where)
     made, real = (path.parent / str(table[key]) for key in ("predictions", "targets"))
@@ -165,7 +166,7 @@ def _submission(table: Any, number: int, path: Path) -> Submission:
 
 
 def match_board(
-    judge: Judge, submissions: Sequence[Submission], progress: Progress | None = None
+    judge: Scorer, submissions: Sequence[Submission], progress: Progress | None = None
 ) -> list[Match]:
     """Every rule, the best first; of equal ones those that say least (weight 1, [-1,1], pytorch-fid) first.
 
@@ -216,12 +217,12 @@ class _Row:
 
 
 @torch.inference_mode()
-def _measure(judge: Judge, made: Stored8, real: Stored8) -> _Row:
-    levels = [pixels.levels_from_stored(image) for image in (made, real)]
-    units = [pixels.unit_from_levels(x) for x in levels]
+def _measure(judge: Scorer, made: Stored8, real: Stored8) -> _Row:
+    levels = [pixels.float255_from_stored(image) for image in (made, real)]
+    units = [pixels.unit_from_float255(x) for x in levels]
     features = [{rule: judge.inception(unit, rule) for rule in RESIZE_RULES} for unit in units]
     ranges: dict[LpipsRange, list[torch.Tensor]] = {
-        "[-1,1]": [pixels.model_from_levels(x) for x in levels],
+        "[-1,1]": [pixels.normalize(x) for x in levels],
         "[0,1]": units,
     }
     with full_precision(judge.device):

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pbvs import pixels
-from pbvs.data.headers import HeaderReader
-from pbvs.errors import ImageError, ScoreError, UsageError
-from pbvs.pixels import list_images
-from pbvs.score.memory import Stored8
+from pbvs.archives.headers import HeaderReader
+from pbvs.core import pixels
+from pbvs.core.errors import ImageError, ScoreError, UsageError
+from pbvs.core.pixels import list_images
+from pbvs.score.feature_cache import Stored8
 
 _N_NAMED = 10
 

@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pbvs.errors import ScoreError
-from pbvs.files import write_csv, write_json
+from pbvs.core.challenge import TASKS
+from pbvs.core.errors import ScoreError
+from pbvs.core.files import write_csv, write_json
+from pbvs.perceptual.metric_weights import WeightsKind, disclaimer
 from pbvs.score.interval import Comparison, SubsetScore, compare, overall_interval, subset_score
-from pbvs.score.rules import TASKS, Ranking, overall
-from pbvs.score.sample import Sample
-from pbvs.score.weights import WeightsKind, marked
+from pbvs.score.rules import ScoreConfig, overall
+from pbvs.score.scored_set import ScoredSet
 
 SCHEMA = 1
 
@@ -65,7 +66,7 @@ class TaskScore:
     interval95: tuple[float, float] | None
     columns: Mapping[str, float | None]
     per_image: tuple[ImageRow, ...]
-    sample: Sample = field(repr=False, compare=False)
+    sample: ScoredSet = field(repr=False, compare=False)
 
     @property
     def short_layers(self) -> list[int]:
@@ -103,7 +104,7 @@ class ScoreReport:
         tasks: by name.
     """
 
-    ranking: Ranking
+    ranking: ScoreConfig
     kind: WeightsKind
     sha256: Mapping[str, str]
     lpips_net: str
@@ -126,9 +127,9 @@ class ScoreReport:
         return overall_interval(samples, self.ranking, self.overall)
 
     @property
-    def marked(self) -> str | None:
+    def disclaimer(self) -> str | None:
         """Words that must stand by every number of this report; None with official weights."""
-        return marked(self.kind)
+        return disclaimer(self.kind)
 
     def to_json(self) -> dict[str, Any]:
         """The report in JSON's types, schema 1."""
@@ -140,7 +141,7 @@ class ScoreReport:
             "arctan_weight": self.ranking.arctan_weight,
             "lpips": {"net": self.lpips_net, "version": "0.1"},
             "weights": {"kind": self.kind, "sha256": dict(self.sha256)},
-            "marked": self.marked,
+            "marked": self.disclaimer,
             "tasks": {task: score.to_json() for task, score in self.tasks.items()},
             "missing": self.missing,
             "overall": self.overall,
@@ -175,7 +176,7 @@ class ScoreReport:
                 "l2": row.l2,
                 **row.columns,
                 "weights": self.kind,
-                "marked": self.marked or "",
+                "marked": self.disclaimer or "",
             }
             for task, score in self.tasks.items()
             for row in score.per_image

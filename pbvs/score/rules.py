@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pbvs.errors import UsageError, nearest
+from pbvs.core.challenge import FID_LAYERS, TASKS
+from pbvs.core.errors import UsageError, did_you_mean
 
-TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
-FID_LAYERS = (64, 192, 768, 2048)
 # Which layer the organisers use is not published; only the 64-d one can produce the boards' low scores.
 DEFAULT_FID_LAYER = 64
 
@@ -43,12 +42,12 @@ def rules_named(name: str) -> Rules:
         UsageError: no such rules.
     """
     if name not in RULES:
-        raise UsageError("unknown scoring rules", where=name, next_step=nearest(name, list(RULES)))
+        raise UsageError("unknown scoring rules", where=name, next_step=did_you_mean(name, list(RULES)))
     return RULES[name]
 
 
 @dataclass(frozen=True)
-class Ranking:
+class ScoreConfig:
     """By what a score is made.
 
     Args:
@@ -103,7 +102,7 @@ def overall(scores: Mapping[str, float]) -> float:
     """
     for task in scores:
         if task not in TASKS:
-            raise UsageError("unknown task", where=task, next_step=nearest(task, list(TASKS)))
+            raise UsageError("unknown task", where=task, next_step=did_you_mean(task, list(TASKS)))
     return sum(scores.values()) / len(TASKS) + (len(TASKS) - len(scores))
 
 

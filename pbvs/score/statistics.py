@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.errors import ScoreError
-from pbvs.files import written_whole
+from pbvs.core.errors import ScoreError
+from pbvs.core.files import atomic_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Writes them as pytorch-fid does: an `.npz` with `mu` and `sigma`, whole or not at all."""
-        with written_whole(path) as beside, beside.open("wb") as stream:
+        with atomic_write(path) as beside, beside.open("wb") as stream:
             np.savez_compressed(stream, mu=self.mean, sigma=self.covariance)
 
     @classmethod

@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
-from pbvs.errors import ImageError, SubmissionError, UsageError
-from pbvs.files import sha256_of_file, written_whole
-from pbvs.pixels import encode_png, read_image
+from pbvs.core.errors import ImageError, SubmissionError, UsageError
+from pbvs.core.files import atomic_write, sha256_of_file
+from pbvs.core.pixels import encode_png, read_image
 from pbvs.submission import rules
 from pbvs.submission.check import check
 from pbvs.submission.image_facts import is_plain_png, png_facts
@@ -109,7 +109,7 @@ def build(
     allow = {kind for kind, on in asked.items() if on}
     writing = _Writing(compression, bands, allow_size)
     try:
-        with written_whole(out) as beside:
+        with atomic_write(out) as beside:
             _write(beside, items, readme, expected, writing, force_large, progress)
             notes = _checked(beside, out, expected, inputs, allow)
     except OSError as error:

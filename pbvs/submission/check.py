@@ -11,12 +11,12 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 from pbvs.submission import rules
 from pbvs.submission.entries import open_zip, read_entry
 from pbvs.submission.image_facts import judge
 from pbvs.submission.inputs import compare
-from pbvs.submission.names import Layout, Placed, lay_out
+from pbvs.submission.names import Layout, Placed, apply_memory_format
 from pbvs.submission.readme import LABELS, faults
 from pbvs.submission.rules import CheckReport, Expected, Problem
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES
@@ -62,7 +62,7 @@ def check(
         report.problems.append(archive)
         return report
     with archive:
-        layout = lay_out(archive.infolist())
+        layout = apply_memory_format(archive.infolist())
         report.images = {task: 0 for task in rules.TASKS if task in layout.folders}
         report.images.update(Counter(image.task for image in layout.images))
         report.problems += layout.problems
@@ -70,7 +70,7 @@ def check(
         _judge_images(archive, layout.images, expected, report, progress)
     _compare_names(layout, inputs, report)
     _tell_size(report)
-    _settle(report, allow)
+    _apply_waivers(report, allow)
     return report
 
 
@@ -198,7 +198,7 @@ def _tell_size(report: CheckReport) -> None:
         report.notes.append(note)
 
 
-def _settle(report: CheckReport, allow: Collection[str]) -> None:
+def _apply_waivers(report: CheckReport, allow: Collection[str]) -> None:
     """Sorts the problems, each once, and turns those that are allowed into notes."""
     problems = sorted(set(report.problems))
     report.problems = [problem for problem in problems if problem.kind not in allow]

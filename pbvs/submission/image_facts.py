@@ -1,8 +1,8 @@
 """Whether the bytes of one entry are the image that its task asks for.
 
-`pbvs.pixels` reads from files; these bytes come from within a zip and may be hostile, so their headers are
-judged before any pixel is decoded. PNG header and chunks: PNG specification (third edition), sections 5.2,
-5.3 and 11.2.1.
+`pbvs.core.pixels` reads from files; these bytes come from within a zip and may be hostile, so their headers
+are judged before any pixel is decoded. PNG header and chunks: PNG specification (third edition), sections
+5.2, 5.3 and 11.2.1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
-from pbvs.pixels import PNG_SUFFIXES
+from pbvs.core.pixels import PNG_SUFFIXES
 from pbvs.submission.rules import KIND_CONSTANT, KIND_SIZE, Expected, Problem, told_px
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES, NotAnImage, guard_tiff
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pbvs.data.layouts import inputs_folder
-from pbvs.pixels import list_images
+from pbvs.archives.layouts import inputs_folder
+from pbvs.core.pixels import list_images
 from pbvs.submission.rules import TASKS, Problem, not_attempted_notes, some_of
 
 _MOST_NAMED = 10
@@ -15,7 +15,7 @@ _MOST_NAMED = 10
 def input_ids(inputs: Path, task: str) -> set[str] | None:
     """The ids (file stems) of a task's test inputs, or None when `inputs` holds none for it.
 
-    Looked for where `pbvs.data.layouts.inputs_folder` says.
+    Looked for where `pbvs.archives.layouts.inputs_folder` says.
     """
     folder = inputs_folder(inputs, task)
     ids = {path.stem for path in list_images(folder)} if folder else set()

@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from pbvs.errors import SubmissionError
+from pbvs.core.errors import SubmissionError
 
 Kind = Literal["build", "score", "board"]
 DAILY_QUOTA = 10

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pbvs
-from pbvs.files import files_fingerprint
-from pbvs.pixels import list_images
+from pbvs.core.files import files_fingerprint
+from pbvs.core.pixels import list_images
 from pbvs.submission.build import BuiltZip
 from pbvs.submission.ledger import Ledger
 
 
-def note_build(built: BuiltZip, predictions: Path, made_of: Mapping[str, Any]) -> int:
+def note_build(built: BuiltZip, predictions: Path, provenance: Mapping[str, Any]) -> int:
     """Adds a zip: its hash and size, the images' fingerprints, and what each task's were made of.
 
     Args:
         built: the zip.
         predictions: the folder of task folders that it was built from.
-        made_of: of each task, what decided its images by fingerprint; None where that is not known.
+        provenance: of each task, what decided its images by fingerprint; None where that is not known.
     """
     row = {
         "zip": str(built.path),
@@ -27,7 +27,7 @@ def note_build(built: BuiltZip, predictions: Path, made_of: Mapping[str, Any]) -
         "bytes": built.n_bytes,
         "images": built.images,
         "predictions": _fingerprints({task: predictions / task for task in built.images}),
-        "made_of": dict(made_of),
+        "made_of": dict(provenance),
         "pbvs": pbvs.__version__,
     }
     return Ledger().add("build", row)

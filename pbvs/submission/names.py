@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from pbvs.pixels import IMAGE_SUFFIXES
+from pbvs.core.pixels import IMAGE_SUFFIXES
 from pbvs.submission.rules import README_NAME, TASKS, WHOLE_ZIP, Problem, is_litter, some_of
 
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
@@ -52,7 +52,7 @@ class Layout:
             self.problems.append(problem)
 
 
-def lay_out(infos: list[zipfile.ZipInfo]) -> Layout:
+def apply_memory_format(infos: list[zipfile.ZipInfo]) -> Layout:
     """Sorts a zip's entries into images, readmes and problems; nothing is read from the zip."""
     layout = Layout()
     for info in infos:

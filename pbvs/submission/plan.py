@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pbvs.errors import SubmissionError, UsageError, nearest
-from pbvs.pixels import list_images
+from pbvs.core.errors import SubmissionError, UsageError, did_you_mean
+from pbvs.core.pixels import list_images
 from pbvs.submission.rules import TASKS, Expected, is_litter, some_of
 
 _RECORD_SUFFIXES = (".json", ".csv")
@@ -67,7 +67,8 @@ def _refuse_strays(predictions: Path, out: Path) -> None:
         raise SubmissionError(
             f"a {kind} among the predictions that belongs to no task",
             where=path,
-            next_step=f"rename it or move it out of the folder; {nearest(path.name.casefold(), list(TASKS))}",
+            next_step=f"rename it or move it out of the folder; "
+            f"{did_you_mean(path.name.casefold(), list(TASKS))}",
         )
 
 

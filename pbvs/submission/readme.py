@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pbvs.errors import SubmissionError, UsageError
+from pbvs.core.errors import SubmissionError, UsageError
 
 LABELS = (
     "runtime per image [s]",

@@ -1,11 +1,11 @@
-"""A look at all of a TIFF's directories before GDAL opens bytes that may be hostile (see `pbvs.tiff`)."""
+"""Checks all directories of a TIFF before GDAL opens bytes that may be hostile (see `pbvs.core.tiff`)."""
 
 from __future__ import annotations
 
 from itertools import islice
 
-from pbvs.errors import ImageError
-from pbvs.tiff import TiffSource, announced, directories, refuse_absurd
+from pbvs.core.errors import ImageError
+from pbvs.core.tiff import TiffSource, check_limits, declared_size, directories
 
 MOST_IMAGE_BYTES = 64_000_000
 """No image of the challenge is near this size, packed or unpacked; larger ones are not unpacked."""
@@ -32,7 +32,7 @@ def guard_tiff(data: bytes) -> None:
     try:
         pages = list(islice(directories(TiffSource(data)), _MOST_DIRECTORIES + 1))
         for page in pages:
-            refuse_absurd(*announced(page), most_values=MOST_IMAGE_BYTES, most_bands=_MOST_BANDS)
+            check_limits(*declared_size(page), most_values=MOST_IMAGE_BYTES, most_bands=_MOST_BANDS)
     except ImageError as error:
         raise NotAnImage(error.what) from error
     if len(pages) > _MOST_DIRECTORIES:

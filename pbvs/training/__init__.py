@@ -1,1 +1,1 @@
-"""The training loop, what it optimises, and what survives a restart."""
+"""The training loop, and what survives a restart."""

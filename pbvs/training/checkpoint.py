@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pbvs.errors import CheckpointError
-from pbvs.files import written_whole
+from pbvs.core.errors import CheckpointError
+from pbvs.core.files import atomic_write
 
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "training_state.pt"
 AVERAGE = "_ema"  # behind a network's name: its moving average
@@ -58,17 +58,17 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load_weights(
-    path: Path, network: str, *, plain: bool = False
+    path: Path, network: str, *, unwrap: bool = False
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header, and the state dict of one network (`G` or `D`) for use, on the CPU.
 
-    For use is its moving average, where the training kept one: that is what was validated. `plain` takes the
+    For use is its moving average, where the training kept one: that is what was validated. `unwrap` takes the
     network itself.
 
     Raises:
         CheckpointError: the file is missing, torn, or not written by pbvs.
     """
-    return _read(path, prefixes=(f"{network}.",) if plain else (f"{network}{AVERAGE}.", f"{network}."))
+    return _read(path, prefixes=(f"{network}.",) if unwrap else (f"{network}{AVERAGE}.", f"{network}."))
 
 
 def _read(path: Path, prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -108,9 +108,9 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    """As `written_whole`; what fails says so and what is left."""
+    """As `atomic_write`; what fails says so and what is left."""
     try:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             yield beside
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from pbvs.files import write_csv
+from pbvs.core.files import write_csv
 
 GROUPS = {"training": "curves.csv", "validation": "validation.csv", "times": "times.csv"}
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class Averages:
+class EMA:
     """Averages of some networks, by the names of these.
 
     Args:

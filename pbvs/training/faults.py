@@ -13,8 +13,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from pbvs.errors import CheckpointError, TrainingError, UsageError
-from pbvs.models.states import mismatches, unlike
+from pbvs.core.errors import CheckpointError, TrainingError, UsageError
+from pbvs.networks.state_dicts import mismatches, unlike
 from pbvs.training.schedule import TrainingConfig
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -76,7 +76,7 @@ def check_finite(networks: Iterable[nn.Module], folder: Path) -> None:
 
 
 @contextmanager
-def explained(
+def translate_errors(
     config: TrainingConfig, header: Mapping[str, Any], fabric: Fabric, folder: Path
 ) -> Iterator[None]:
     """Within the block, memory or disk space that runs out says what to do.

@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 from torch import distributed
 
-from pbvs.errors import PbvsError
+from pbvs.core.errors import PbvsError
 
 # A launcher passes on a signal that the terminal has sent to its processes too: that is still one request.
 _ONE_REQUEST_SECONDS = 2.0

@@ -1,6 +1,6 @@
 """The training loop: set up, resume, step, report, validate, save.
 
-It knows phases, not losses (see `pbvs.training.model`). The order of the data and everything drawn at
+It knows phases, not losses (see `pbvs.training.system`). The order of the data and everything drawn at
 random depend only on the seed, the process and the number of images seen, so a run that was stopped goes
 on with the same batches and ends with the same weights as one that was not.
 
@@ -22,18 +22,18 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.utils.data import Dataset
 
-from pbvs.errors import CheckpointError
+from pbvs.core.errors import CheckpointError
+from pbvs.dataset.batches import Batches, BatchSampler
+from pbvs.pipeline.validation import Validation
 from pbvs.training import checkpoint, faults
-from pbvs.training.batches import Batches, Positions
 from pbvs.training.curves import Curves
-from pbvs.training.ema import Averages
+from pbvs.training.ema import EMA
 from pbvs.training.interrupt import Interrupted, StopRequest, stop_request
-from pbvs.training.layout import as_plain, lay_out
+from pbvs.training.memory_format import apply_memory_format, as_plain
 from pbvs.training.meter import Meter
-from pbvs.training.model import Batch, TrainedModel, plain
 from pbvs.training.schedule import TrainingConfig
 from pbvs.training.step import scalers_for, train_step
-from pbvs.training.validation import Validation
+from pbvs.training.system import Batch, TrainedModel, unwrap
 
 _CHECKPOINT_SECONDS = 300.0
 _LOG_EVERY_STEPS = 20
@@ -45,7 +45,7 @@ Warn = Callable[[str], None]
 
 
 class Validates(Protocol):
-    """What the loop asks of a validator; `pbvs.training.validation.Validator` is one."""
+    """What the loop asks of a validator; `pbvs.pipeline.validation.Validator` is one."""
 
     def score(self, network: nn.Module, images_seen: int) -> Validation:
         """Values by the names of their curves, `score` (lower is better) among them, and pictures."""
@@ -94,7 +94,7 @@ class Trainer:
 
     Args:
         job: what to train.
-        fabric: of `pbvs.training.fabric.make_fabric`.
+        fabric: of `pbvs.core.fabric.make_fabric`.
         report: told now and then how many images are done, of how many, and some numbers; first process only.
         warn: told in a line what slows the run; None: nobody.
 
@@ -107,12 +107,12 @@ class Trainer:
         self.job, self.fabric, self.config = job, fabric, job.config
         self.report, self.warn = report, warn
         faults.check_batches(job.config, job.images_per_epoch, fabric.world_size)
-        lay_out(job.model, job.config, fabric.device)
+        apply_memory_format(job.model, job.config, fabric.device)
         job.model.setup(fabric)
-        self.networks = {name: plain(network) for name, network in job.model.networks.items()}
+        self.networks = {name: unwrap(network) for name, network in job.model.networks.items()}
         self.scalers = scalers_for(job.model, fabric)
-        followed = {name: self.networks[name] for name in job.model.averaged if job.config.ema}
-        self.averages = Averages(followed, job.config.ema or 0.0)
+        followed = {name: self.networks[name] for name in job.model.ensemble_mean if job.config.ema}
+        self.averages = EMA(followed, job.config.ema or 0.0)
         self.meter = Meter()
         self.images_seen, self.validated_at, self.validations_since_best = 0, 0, 0
         self.best_score: float | None = None
@@ -129,7 +129,7 @@ class Trainer:
             Interrupted: a signal asked to stop; a checkpoint was written.
         """
         job, images_before = self.job, self.images_seen
-        with faults.explained(job.config, job.header, self.fabric, job.folder), stop_request() as stop:
+        with faults.translate_errors(job.config, job.header, self.fabric, job.folder), stop_request() as stop:
             with self._curves() as curves:
                 self._train(stop, curves)
             self._finish()
@@ -169,18 +169,20 @@ class Trainer:
             return nullcontext()
         return Curves(self.job.folder, {"validation": self.validated_at}, self.images_seen)
 
-    def _positions(self) -> Positions:
+    def _positions(self) -> BatchSampler:
         config, fabric = self.config, self.fabric
         starts = range(self.images_seen, self.job.total_images, config.batch_size)
-        return Positions(starts, config.batch_size, config.accumulate, fabric.global_rank, fabric.world_size)
+        return BatchSampler(
+            starts, config.batch_size, config.accumulate, fabric.global_rank, fabric.world_size
+        )
 
     def _step(self, batch: Batch) -> None:
         began, config, per_epoch = time.monotonic(), self.config, self.job.images_per_epoch
-        chance = np.random.SeedSequence([config.seed, self.fabric.global_rank, self.images_seen])
-        torch.manual_seed(int(chance.generate_state(1, np.uint64)[0]))
+        rng = np.random.SeedSequence([config.seed, self.fabric.global_rank, self.images_seen])
+        torch.manual_seed(int(rng.generate_state(1, np.uint64)[0]))
         last = max(0, self.images_seen - config.batch_size)
         self.job.model.begin_step(self.images_seen // per_epoch, last // per_epoch)
-        terms = train_step(
+        losses = train_step(
             self.job.model,
             batch,
             self.fabric,
@@ -191,7 +193,7 @@ class Trainer:
         )
         self.images_seen += config.batch_size
         self.averages.update(self.images_seen, config.batch_size)
-        self.meter.add(terms, config.batch_size, time.monotonic() - began)
+        self.meter.add(losses, config.batch_size, time.monotonic() - began)
 
     def _log(self, curves: Curves | None) -> None:
         if self.meter.steps < _LOG_EVERY_STEPS and self.images_seen < self.job.total_images:

@@ -29,9 +29,9 @@ class Meter:
         self._began, self._seconds_before = time.monotonic(), 0.0
         self._told = (0, 0.0, 0.0)  # images, seconds of steps and of waiting when times were last told
 
-    def add(self, terms: Mapping[str, Tensor], images: int, seconds: float) -> None:
+    def add(self, losses: Mapping[str, Tensor], images: int, seconds: float) -> None:
         """Takes the terms of one step over `images` images; nothing waits for the device."""
-        for name, value in terms.items():
+        for name, value in losses.items():
             self.term_sums[name] = self.term_sums.get(name, torch.zeros_like(value)) + value
         self.steps += 1
         self._all_steps += 1

@@ -11,8 +11,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from pbvs.errors import TrainingError
-from pbvs.training.model import Batch, Phase, TrainedModel
+from pbvs.core.errors import TrainingError
+from pbvs.training.system import Batch, Phase, TrainedModel
 
 Scalers = Mapping[str, torch.amp.GradScaler]
 GRADIENT_NORM = "gradient_norm_"  # before the phase's name: how its curve is called
@@ -26,7 +26,7 @@ def scalers_for(model: TrainedModel, fabric: Fabric) -> dict[str, torch.amp.Grad
     """
     precision: Any = fabric.strategy.precision
     own = getattr(precision, "scaler", None)
-    assert own is None or not own.is_enabled(), "make Fabric with pbvs.training.fabric.make_fabric"
+    assert own is None or not own.is_enabled(), "make Fabric with pbvs.core.fabric.make_fabric"
     half = getattr(precision, "precision", "") == "16-mixed"
     return {name: torch.amp.GradScaler(fabric.device.type, enabled=half) for name in model.optimizers}
 
@@ -65,12 +65,12 @@ def train_step(
     scalers = scalers_for(model, fabric) if scalers is None else scalers
     phases = model.phases()
     told: dict[str, Tensor] = {}
-    for group in [phases] if model.steps_together else [(phase,) for phase in phases]:
+    for group in [phases] if model.simultaneous else [(phase,) for phase in phases]:
         step = _Step(model, group, fabric, scalers)
         told |= step.gradients(batch.split(accumulate))
         norms = step.norms() if clip_norm is not None else {}
         step.check(told | ({} if step.scaled else norms))
-        step.change_weights(learning_rate, norms, clip_norm)
+        step.optimizer_step(learning_rate, norms, clip_norm)
         told |= norms
     return told
 
@@ -92,36 +92,36 @@ class _Step:
         for phase in self.phases:
             self.model.optimizers[phase.name].zero_grad(set_to_none=True)
         for number, part in enumerate(parts, start=1):
-            terms: dict[str, Tensor] = {}
-            with _waiting_for_more(self.model, self.fabric, number < len(parts)):
+            losses: dict[str, Tensor] = {}
+            with _no_sync(self.model, self.fabric, number < len(parts)):
                 for phase in self.phases:
-                    terms |= self._backward(phase, part, len(parts))
-            self.seen.append((part, terms))
+                    losses |= self._backward(phase, part, len(parts))
+            self.seen.append((part, losses))
         for phase in self.phases:
-            for parameter in phase.held:
+            for parameter in phase.frozen:
                 parameter.grad = None
-        means = torch.stack([torch.stack(list(terms.values())) for _, terms in self.seen]).mean(dim=0)
+        means = torch.stack([torch.stack(list(losses.values())) for _, losses in self.seen]).mean(dim=0)
         if self.fabric.world_size > 1:
             distributed.all_reduce(means)
             means /= self.fabric.world_size
         return dict(zip(self.seen[0][1], means, strict=True))
 
     def _backward(self, phase: Phase, part: Batch, n_parts: int) -> dict[str, Tensor]:
-        terms = phase.terms(part)
-        total = torch.stack(list(terms.values())).sum() / n_parts
+        losses = phase.losses(part)
+        total = torch.stack(list(losses.values())).sum() / n_parts
         # DDP waits for a gradient of every parameter; alone, those that are held need none.
-        left_out = phase.held if self.fabric.world_size == 1 else ()
+        left_out = phase.frozen if self.fabric.world_size == 1 else ()
         self.fabric.backward(
             self.scalers[phase.name].scale(total),
             inputs=self._parameters(phase, left_out),
-            retain_graph=phase.keeps_graph,
+            retain_graph=phase.retain_graph,
         )
-        return {name: value.detach().float() for name, value in terms.items()}
+        return {name: value.detach().float() for name, value in losses.items()}
 
     def _parameters(self, phase: Phase, left_out: Sequence[nn.Parameter]) -> list[nn.Parameter]:
-        held = {id(parameter) for parameter in left_out}
+        frozen = {id(parameter) for parameter in left_out}
         groups = self.model.optimizers[phase.name].param_groups
-        return [p for group in groups for p in group["params"] if p.requires_grad and id(p) not in held]
+        return [p for group in groups for p in group["params"] if p.requires_grad and id(p) not in frozen]
 
     def norms(self) -> dict[str, Tensor]:
         """The norm of each phase's gradients, unscaled; call once."""
@@ -132,14 +132,14 @@ class _Step:
         return norms
 
     def _gradients_of(self, phase: Phase) -> list[Tensor]:
-        return [p.grad for p in self._parameters(phase, phase.held) if p.grad is not None]
+        return [p.grad for p in self._parameters(phase, phase.frozen) if p.grad is not None]
 
     def check(self, values: Mapping[str, Tensor]) -> None:
         """Raises where one of the scalars is not finite; the step's one wait for the device."""
         if not torch.isfinite(torch.stack(list(values.values()))).all().item():
             raise _not_finite(values, self.seen)
 
-    def change_weights(
+    def optimizer_step(
         self, learning_rate: float, norms: Mapping[str, Tensor], clip_norm: float | None
     ) -> None:
         """Clips where asked, and takes every optimiser's step."""
@@ -149,7 +149,7 @@ class _Step:
                 group["lr"] = learning_rate
             if clip_norm is not None:
                 norm = norms[GRADIENT_NORM + phase.name]
-                clip_grads_with_norm_(self._parameters(phase, phase.held), clip_norm, norm)
+                clip_grads_with_norm_(self._parameters(phase, phase.frozen), clip_norm, norm)
             scaler.step(optimizer)
             scaler.update()
 
@@ -161,7 +161,7 @@ def _raw(optimizer: Any) -> torch.optim.Optimizer:
 
 
 @contextmanager
-def _waiting_for_more(model: TrainedModel, fabric: Fabric, more: bool) -> Iterator[None]:
+def _no_sync(model: TrainedModel, fabric: Fabric, more: bool) -> Iterator[None]:
     """Within the block, processes do not exchange gradients when `more` parts of the batch are to come."""
     with ExitStack() as stack:
         for network in model.networks.values() if more else ():
@@ -172,8 +172,8 @@ def _waiting_for_more(model: TrainedModel, fabric: Fabric, more: bool) -> Iterat
 def _not_finite(values: Mapping[str, Tensor], seen: list[tuple[Batch, dict[str, Tensor]]]) -> TrainingError:
     """Names the terms, and the images of the parts of this process's batch in which they went wrong."""
     wrong = [name for name, value in values.items() if not torch.isfinite(value)]
-    parts = [b for b, terms in seen if any(n in terms and not torch.isfinite(terms[n]) for n in wrong)]
-    here = any(name in terms for _, terms in seen for name in wrong)
+    parts = [b for b, losses in seen if any(n in losses and not torch.isfinite(losses[n]) for n in wrong)]
+    here = any(name in losses for _, losses in seen for name in wrong)
     images = ", ".join(name for part in parts for name in part.names)
     if not images:
         images = "of another process" if here else ", ".join(name for part, _ in seen for name in part.names)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_archives import location_in, write_tiff
 
-from pbvs.data import prepare as module
-from pbvs.data.prepare import PreparedSummary
-from pbvs.data.scan import Problem
+from pbvs.archives.scan import Problem
+from pbvs.prepare import prepare as module
+from pbvs.prepare.prepare import PreparedSummary
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pbvs.pixels import encode_png
+from pbvs.core.pixels import encode_png
 
 
 def assert_told(told, code, *words):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pbvs import pixels
+from pbvs.core import pixels
 
 
 @pytest.fixture

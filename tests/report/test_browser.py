@@ -10,10 +10,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 from scored import flat, write_images, write_submission
 
-from pbvs.charts import Line, line_chart
-from pbvs.report.graphs import graph_svg
-from pbvs.report.page import Asked, Submission, write_page
-from pbvs.tasks.book import TaskBook
+from pbvs.core.charts import Line, line_chart
+from pbvs.graph.task_set import TaskSet
+from pbvs.report.curve_svg import graph_svg
+from pbvs.report.page import Request, Submission, write_page
 
 CHROMIUM = os.environ.get("PBVS_CHROMIUM") or shutil.which("chromium")
 if not CHROMIUM and not os.environ.get("PBVS_BROWSER_REQUIRED"):
@@ -50,8 +50,8 @@ def page_path(tmp_path_factory):
     (curves / "curves.csv").write_text("images,l2,vgg\n10,0.5,2.5\n20,0.4,1.5\n30,0.3,1.2\n")
     figure = root / "curve.svg"
     figure.write_text(line_chart("calibration", "factor", "error", [Line("L2", [1, 2, 3], [3, 1, 2])]))
-    book = TaskBook()
-    asked = Asked(
+    book = TaskSet()
+    asked = Request(
         Submission(mine),
         write_images(root / "test", images(LEVELS["source"])),
         write_images(root / "targets", images(LEVELS["target"])),
@@ -252,7 +252,7 @@ def test_in_print_the_viewer_is_left_out(opened):
 
 
 def test_the_graph_shows_every_node():
-    drawn = graph_svg(TaskBook().graph("sar2ir").described())
+    drawn = graph_svg(TaskSet().graph("sar2ir").described())
     for words in ("source", "sar2rgb", "the whole of sar2rgb", "grayscale", "times 1.15"):
         assert f">{words}<" in drawn
     assert drawn.count("<line") == 3

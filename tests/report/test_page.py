@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scored import flat, page_data, write_images, write_submission
 
-from pbvs.charts import Line, Mark, histogram, line_chart
-from pbvs.errors import DataError
-from pbvs.pixels import resize
+from pbvs.core.charts import Line, Mark, histogram, line_chart
+from pbvs.core.errors import DataError
+from pbvs.core.pixels import resize
 from pbvs.report.gallery import chosen, natural, thumbnail
-from pbvs.report.page import Asked, Submission, write_page
+from pbvs.report.page import Request, Submission, write_page
 
 NAMES = ("0", "2", "10")
 
@@ -24,7 +24,7 @@ def asked(tmp_path):
     folder = write_submission(tmp_path / "mine", made, errors)
     inputs = write_images(tmp_path / "test", {t: {n: flat(10) for n in of} for t, of in made.items()})
     targets = {t: {n: flat(50, image.shape[2]) for n, image in of.items()} for t, of in made.items()}
-    return Asked(Submission(folder), inputs, write_images(tmp_path / "targets", targets))
+    return Request(Submission(folder), inputs, write_images(tmp_path / "targets", targets))
 
 
 def test_every_image_is_there_with_its_numbers(asked, tmp_path):
@@ -68,7 +68,7 @@ def test_names_cannot_break_out_of_the_page(tmp_path):
     name = "a</script><script>alert(1)"
     image = {"sar2eo": {name.replace("/", "\u2215"): flat(9)}}
     folder = write_submission(tmp_path / "<b>mine", image, {"sar2eo": {next(iter(image["sar2eo"])): 0.1}})
-    asked = Asked(
+    asked = Request(
         Submission(folder), write_images(tmp_path / "t", image), write_images(tmp_path / "g", image)
     )
     write_page(asked, tmp_path / "page.html")
@@ -78,7 +78,7 @@ def test_names_cannot_break_out_of_the_page(tmp_path):
 
 
 def test_full_images_lie_beside_the_page(asked, tmp_path):
-    write_page(Asked(**vars(asked) | {"full": True}), tmp_path / "page.html")
+    write_page(Request(**vars(asked) | {"full": True}), tmp_path / "page.html")
     full = page_data((tmp_path / "page.html").read_text())["images"][0]["full"]
     assert full == {name: f"page_files/sar2eo/0_{name}.png" for name in ("source", "made", "target")}
     assert (
@@ -89,7 +89,7 @@ def test_full_images_lie_beside_the_page(asked, tmp_path):
 def test_two_submissions_stand_side_by_side(asked, tmp_path):
     made = {"sar2eo": {name: flat(60) for name in NAMES}}
     other = write_submission(tmp_path / "yours", made, {"sar2eo": dict.fromkeys(NAMES, 0.05)})
-    write_page(Asked(**vars(asked) | {"other": Submission(other)}), tmp_path / "page.html")
+    write_page(Request(**vars(asked) | {"other": Submission(other)}), tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
     data = page_data(html)
     assert data["other"] == "yours" and data["images"][0]["otherTerms"]["l2"] == 0.05
@@ -110,7 +110,7 @@ def test_240_images_stay_under_20_megabytes(tmp_path):
     tasks = {"sar2eo": 1, "sar2rgb": 3, "rgb2ir": 1, "sar2ir": 1}
     images = {task: scenes(bands) for task, bands in tasks.items()}
     folder = write_submission(tmp_path / "mine", images, {task: dict.fromkeys(names, 0.1) for task in tasks})
-    asked = Asked(
+    asked = Request(
         Submission(folder), write_images(tmp_path / "t", images), write_images(tmp_path / "g", images)
     )
     n_bytes = write_page(asked, tmp_path / "page.html")
@@ -159,17 +159,17 @@ def test_a_figure_with_a_script_is_refused(asked, tmp_path):
         line_chart("calibration curve", "x", "y", [Line("a", [1, 2, 3], [3, 1, 2])], [Mark(2, "best")])
     )
     bad.write_text("<svg><script>1</script></svg>")
-    write_page(Asked(**vars(asked) | {"figures": (good,)}), tmp_path / "page.html")
+    write_page(Request(**vars(asked) | {"figures": (good,)}), tmp_path / "page.html")
     assert "<title>calibration curve</title>" in (tmp_path / "page.html").read_text()
     with pytest.raises(DataError, match="not a figure"):
-        write_page(Asked(**vars(asked) | {"figures": (bad,)}), tmp_path / "page.html")
+        write_page(Request(**vars(asked) | {"figures": (bad,)}), tmp_path / "page.html")
 
 
 def test_curves_of_the_runs_are_drawn(asked, tmp_path):
     folder = tmp_path / "runs" / "sar2eo" / "pix2pixhd"
     folder.mkdir(parents=True)
     (folder / "curves.csv").write_text("images,learning_rate,l2,vgg\n10,0.1,0.5,\n20,0.1,0.4,1.5\n")
-    write_page(Asked(**vars(asked) | {"runs": tmp_path / "runs"}), tmp_path / "page.html")
+    write_page(Request(**vars(asked) | {"runs": tmp_path / "runs"}), tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
     assert "sar2eo pix2pixhd: training" in html and ">vgg<" in html and "learning_rate" not in html
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pbvs.score.judge import Judge
-from pbvs.score.weights import write_standin
+from pbvs.perceptual.metric_weights import write_standin
+from pbvs.score.scorer import Scorer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,8 +20,8 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def judge() -> Judge:
-    judge = Judge("standin", net="alex")  # AlexNet: a tenth of VGG's time
+def judge() -> Scorer:
+    judge = Scorer("standin", net="alex")  # AlexNet: a tenth of VGG's time
     run, known = judge.inception.of_resized, dict[bytes, dict[int, torch.Tensor]]()
 
     def remembered(images: torch.Tensor) -> dict[int, torch.Tensor]:

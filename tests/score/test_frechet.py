@@ -7,7 +7,7 @@ import pytest
 from pytorch_fid.fid_score import calculate_frechet_distance
 from scipy import linalg
 
-from pbvs.errors import ScoreError
+from pbvs.core.errors import ScoreError
 from pbvs.score.frechet import frechet_distance
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pbvs.errors import ScoreError, UsageError
-from pbvs.pixels import resize, write_png
-from pbvs.score.inception import _resized
+from pbvs.core.errors import ScoreError, UsageError
+from pbvs.core.pixels import resize, write_png
+from pbvs.perceptual.inception import _resized
 from pbvs.score.match import Rule, match_board, read_submissions, verdict
 
 TRUE = Rule(192, "torchmetrics", 0.05, "[0,1]", "l1")
@@ -92,10 +92,10 @@ def test_scores_of_other_images_are_explained_by_nothing(judge, folders):
 
 def test_the_usual_rule_is_the_judges_own_score(judge, folders, matches):
     from pbvs.score.folders import score_folders
-    from pbvs.score.rules import Ranking
+    from pbvs.score.rules import ScoreConfig
 
     for layer, rules in ((64, "2024"), (2048, "2026")):
-        report = score_folders(judge, folders / "b", folders / "real", ranking=Ranking(rules, layer))
+        report = score_folders(judge, folders / "b", folders / "real", ranking=ScoreConfig(rules, layer))
         term = "l2" if rules == "2024" else "l1"
         ours = by_rule(matches, Rule(layer, "pytorch-fid", 1.0, "[-1,1]", term)).scores["b"]
         assert ours == pytest.approx({task: s.score for task, s in report.tasks.items()}, abs=1e-9)

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from pytorch_fid.fid_score import calculate_fid_given_paths
 
-from pbvs import pixels
-from pbvs.errors import ImageError, PbvsError, ScoreError
-from pbvs.pixels import resize
+from pbvs.core import pixels
+from pbvs.core.errors import ImageError, PbvsError, ScoreError
+from pbvs.core.pixels import resize
 from pbvs.score.folders import score_folder
 from pbvs.score.frechet import frechet_distance
-from pbvs.score.judge import Judge
+from pbvs.score.scorer import Scorer
 
 
 def _write(path: Path, image: np.ndarray) -> None:
@@ -47,7 +47,7 @@ SETS = {
 @pytest.mark.parametrize(("bands", "suffix", "size_px", "made_px"), SETS.values(), ids=SETS.keys())
 @pytest.mark.usefixtures("hub_with_standins")
 def test_the_scores_of_folders_are_those_of_the_reference_packages(
-    judge: Judge, tmp_path: Path, bands: int, suffix: str, size_px: int, made_px: int
+    judge: Scorer, tmp_path: Path, bands: int, suffix: str, size_px: int, made_px: int
 ) -> None:
     made_dir, real_dir, seen_dir = (tmp_path / name for name in ("made", "real", "seen"))
     for folder in (made_dir, real_dir, seen_dir):
@@ -88,7 +88,7 @@ def test_the_scores_of_folders_are_those_of_the_reference_packages(
 
 @pytest.mark.usefixtures("hub_with_standins")
 def test_fid_is_pytorch_fids_to_1e_6_where_its_square_root_is_well_conditioned(
-    judge: Judge, tmp_path: Path
+    judge: Scorer, tmp_path: Path
 ) -> None:
     for name in ("made", "real"):
         (tmp_path / name).mkdir()
@@ -110,7 +110,7 @@ def test_fid_is_pytorch_fids_to_1e_6_where_its_square_root_is_well_conditioned(
     first_block = judge.inception.blocks[0]  # the others take nine tenths of the time
     sides = []
     for images in zip(*pairs, strict=True):
-        unit = torch.cat([pixels.unit_from_levels(pixels.levels_from_stored(image)) for image in images])
+        unit = torch.cat([pixels.unit_from_float255(pixels.float255_from_stored(image)) for image in images])
         with torch.no_grad():
             features = first_block(judge.inception.resized(unit))
         sides.append(features.mean(dim=(2, 3)).double().numpy())
@@ -138,7 +138,7 @@ def _nothing_is_computed(*_: object, **__: object) -> None:
 )
 @pytest.mark.parametrize("side", ["made", "real"])
 def test_what_headers_tell_is_refused_before_the_networks_run(
-    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str, name, spoil, kind, words
+    judge: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str, name, spoil, kind, words
 ) -> None:
     for folder in ("made", "real"):
         (tmp_path / folder).mkdir()

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from pbvs.errors import UsageError
-from pbvs.score.rules import PUBLISHED_2024, PUBLISHED_2026, RULES, TASKS, Ranking, overall, task_score
+from pbvs.core.challenge import TASKS
+from pbvs.core.errors import UsageError
+from pbvs.score.rules import PUBLISHED_2024, PUBLISHED_2026, RULES, ScoreConfig, overall, task_score
 
 
 def test_the_task_score_by_hand() -> None:
@@ -31,15 +32,15 @@ def test_published_combined_scores_are_the_means_of_their_tasks(row: object) -> 
 
 def test_years_differ_in_the_pixel_term_alone() -> None:
     assert (RULES["2024"].pixel_term, RULES["2026"].pixel_term) == ("l2", "l1")
-    assert Ranking("2024").score(1.0, 0.2, l1=0.1, l2=0.4) == pytest.approx((0.5 + 0.2 + 0.4) / 3)
-    assert Ranking("2026").score(1.0, 0.2, l1=0.1, l2=0.4) == pytest.approx((0.5 + 0.2 + 0.1) / 3)
+    assert ScoreConfig("2024").score(1.0, 0.2, l1=0.1, l2=0.4) == pytest.approx((0.5 + 0.2 + 0.4) / 3)
+    assert ScoreConfig("2026").score(1.0, 0.2, l1=0.1, l2=0.4) == pytest.approx((0.5 + 0.2 + 0.1) / 3)
 
 
 def test_the_layer_ranked_by_is_64_unless_asked_for_another() -> None:
-    assert Ranking().fid_layer == 64
+    assert ScoreConfig().fid_layer == 64
     with pytest.raises(UsageError, match="2048"):
-        Ranking(fid_layer=128)
+        ScoreConfig(fid_layer=128)
     with pytest.raises(UsageError, match="2026"):
-        Ranking(rules="2025")
+        ScoreConfig(rules="2025")
     with pytest.raises(UsageError, match="above 0"):
-        Ranking(arctan_weight=0.0)
+        ScoreConfig(arctan_weight=0.0)

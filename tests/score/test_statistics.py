@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from pbvs.errors import ScoreError
+from pbvs.core.errors import ScoreError
 from pbvs.score.frechet import frechet_distance
 from pbvs.score.statistics import Moments, Statistics
 

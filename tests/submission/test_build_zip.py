@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from submission_zips import EXPECTED, IDS, README, pixels, tiff
 
-from pbvs.errors import SubmissionError, UsageError
-from pbvs.files import sha256_of_file
-from pbvs.pixels import encode_png, read_image
+from pbvs.core.errors import SubmissionError, UsageError
+from pbvs.core.files import sha256_of_file
+from pbvs.core.pixels import encode_png, read_image
 from pbvs.submission import build, check, rules
 
 
@@ -295,7 +295,7 @@ def test_a_place_that_cannot_be_written_is_told(predictions, tmp_path):
 
 def test_plain_pngs_go_in_as_they_are_and_others_are_written_again(predictions, tmp_path):
     """A comment in a PNG would go to the organisers; it is left out."""
-    plain = sorted((predictions / "sar2eo").glob("*.png"))[0]
+    unwrap = sorted((predictions / "sar2eo").glob("*.png"))[0]
     told = sorted((predictions / "sar2eo").glob("*.png"))[1]
     data = told.read_bytes()
     text = b"tEXtAuthor\0me"
@@ -303,7 +303,7 @@ def test_plain_pngs_go_in_as_they_are_and_others_are_written_again(predictions, 
     told.write_bytes(data[:33] + chunk + data[33:])
     built = build(predictions, tmp_path / "s.zip", README, EXPECTED)
     with zipfile.ZipFile(built.path) as archive:
-        assert archive.read(f"sar2eo/{plain.stem}.png") == plain.read_bytes()
+        assert archive.read(f"sar2eo/{unwrap.stem}.png") == unwrap.read_bytes()
         written = archive.read(f"sar2eo/{told.stem}.png")
     assert b"Author" not in written
     assert np.array_equal(cv2.imdecode(np.frombuffer(written, np.uint8), -1), cv2.imread(str(told), -1))

@@ -27,8 +27,8 @@ from submission_zips import (
     write_zip,
 )
 
-from pbvs.errors import UsageError
-from pbvs.pixels import encode_png
+from pbvs.core.errors import UsageError
+from pbvs.core.pixels import encode_png
 from pbvs.submission import check, rules
 
 
@@ -221,10 +221,10 @@ def test_an_honest_bomb_is_not_unpacked(tmp_path):
 
 
 @pytest.mark.parametrize("announced", [0, 300, 5_000_000])
-def test_a_bomb_that_announces_little_is_cut_off(tmp_path, announced):
+def test_a_bomb_that_announces_little_is_cut_off(tmp_path, declared_size):
     path = tmp_path / "z.zip"
     zeros_entry(path, 200_000_000)
-    announce_size(path, "sar2eo/zeros.png", announced)
+    announce_size(path, "sar2eo/zeros.png", declared_size)
     assert [(p.path, p.kind) for p in checked_in_bounds(path)] == [("sar2eo/zeros.png", "torn")]
 
 

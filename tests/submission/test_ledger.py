@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pbvs.errors import SubmissionError
+from pbvs.core.errors import SubmissionError
 from pbvs.submission.ledger import Ledger
 
 WRITER = """

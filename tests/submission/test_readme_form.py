@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbvs.errors import SubmissionError, UsageError
+from pbvs.core.errors import SubmissionError, UsageError
 from pbvs.submission.readme import ReadmeFields, faults, parse
 
 PUBLISHED = (

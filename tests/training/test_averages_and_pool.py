@@ -8,8 +8,8 @@ from small_runs import Looking, networks, one_cpu, small_model, train
 from torch import nn
 
 from pbvs.training import checkpoint
-from pbvs.training.ema import Averages
-from pbvs.training.pool import ImagePool
+from pbvs.training.ema import EMA
+from pbvs.training.image_pool import ImagePool
 
 
 def linear(value):
@@ -21,7 +21,7 @@ def linear(value):
 def test_the_average_counts_images_not_steps():
     """By hand: 0.9 of the old for each image, less while few have been seen."""
     net = linear(0.0)
-    averages = Averages({"G": net}, 0.9)
+    averages = EMA({"G": net}, 0.9)
     value, seen = 0.0, 0
     for new, images in ((1.0, 4), (2.0, 4), (-1.0, 80), (5.0, 2)):
         nn.init.constant_(net[0].weight, new)
@@ -36,7 +36,7 @@ def test_the_average_counts_images_not_steps():
 
 def test_statistics_of_batch_norm_are_taken_as_they_are():
     net = linear(1.0)
-    averages = Averages({"G": net}, 0.999)
+    averages = EMA({"G": net}, 0.999)
     net(torch.randn(8, 2))
     averages.update(1000, 1)
     assert torch.equal(averages.networks["G"][1].running_mean, net[1].running_mean)
@@ -107,8 +107,8 @@ def test_the_pool_follows_the_published_rule():
     returned = torch.cat([ours.query(images[i : i + 5]) for i in range(0, n, 5)]).flatten().tolist()
     expected = []
     for i in range(n):
-        chance = np.random.default_rng([3, seed, i])
-        expected.append(official.query(float(i), chance.random(), int(chance.integers(size))))
+        rng = np.random.default_rng([3, seed, i])
+        expected.append(official.query(float(i), rng.random(), int(rng.integers(size))))
     assert returned == expected
     others = sum(value != i for i, value in enumerate(returned))
     assert 0.4 < others / (n - size) < 0.6
@@ -139,8 +139,8 @@ def test_the_discriminator_sees_pooled_images_and_the_real_ones_as_they_are():
     told = []
     for n in range(6):
         seen.clear()
-        discriminator.terms(batch_of(n))
-        generator.terms(batch_of(n))
+        discriminator.losses(batch_of(n))
+        generator.losses(batch_of(n))
         told.append(seen[:])
     sources = [batch_of(n).source for n in range(6)]
     for n, (_, real, made) in enumerate(told):

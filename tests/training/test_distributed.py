@@ -7,7 +7,7 @@ import socket
 import pytest
 from small_runs import child, networks, train
 
-from pbvs.errors import UsageError
+from pbvs.core.errors import UsageError
 from pbvs.training import checkpoint
 from pbvs.training.faults import check_batches
 from pbvs.training.schedule import TrainingConfig

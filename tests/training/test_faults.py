@@ -10,9 +10,9 @@ import pytest
 import torch
 from small_runs import Fixed, small_model, train, trainer
 
-from pbvs.errors import CheckpointError, TrainingError, UsageError
+from pbvs.core.errors import CheckpointError, TrainingError, UsageError
+from pbvs.core.fabric import make_fabric
 from pbvs.training import checkpoint
-from pbvs.training.fabric import make_fabric
 from pbvs.training.interrupt import Interrupted
 
 
@@ -138,7 +138,7 @@ def test_a_batch_larger_than_the_data_is_an_error(tmp_path):
 
 
 def test_images_of_unequal_sizes_are_named(tmp_path):
-    from pbvs.errors import ImageError
+    from pbvs.core.errors import ImageError
 
     class Unequal(torch.utils.data.Dataset):
         def __getitem__(self, n):

@@ -6,15 +6,15 @@ from plain_official import discriminator, generator
 from torch.nn import functional as F
 from torchvision.models import vgg19
 
-from pbvs.losses.total import LossWeights
-from pbvs.models.official import to_official
-from pbvs.models.pix2pixhd import DiscriminatorConfig, GeneratorConfig
-from pbvs.score.lpips import PerceptualDistance
-from pbvs.score.weights import judge_state
-from pbvs.training.fabric import make_fabric
-from pbvs.training.gan import Pix2PixHD
-from pbvs.training.model import Batch, plain
+from pbvs.core.fabric import make_fabric
+from pbvs.perceptual.lpips import PerceptualDistance
+from pbvs.perceptual.metric_weights import load_metric_weights
+from pbvs.systems.pix2pixhd.losses import LossWeights
+from pbvs.systems.pix2pixhd.network import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.official import to_official
+from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training.step import train_step
+from pbvs.training.system import Batch, unwrap
 
 VGG_FEATURES = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # after relu1_1 ... relu5_1
 
@@ -35,14 +35,14 @@ def production_gradients(model, images):
         network.double()  # not Fabric's 64-true, which gives results in float32
     train_step(model, images, fabric, learning_rate=0.0)
     return {
-        name: {key: weight.grad for key, weight in plain(network).named_parameters()}
+        name: {key: weight.grad for key, weight in unwrap(network).named_parameters()}
         for name, network in model.networks.items()
     }
 
 
 def vgg_distance(made, real):
     features = vgg19(weights=None).features
-    state = judge_state("vgg19", "standin")[0]
+    state = load_metric_weights("vgg19", "standin")[0]
     features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if "features" in k})
     total, a, b = 0.0, made, real
     for index, layer in enumerate(features.double().requires_grad_(False)):
@@ -97,13 +97,13 @@ def official_gradients(model, images):
 @pytest.mark.parametrize("kind", ["global", "local"])
 def test_gradients_are_those_of_the_official_order_of_work(kind, checkpointing):
     model = Pix2PixHD(
-        GeneratorConfig(kind=kind, channels=4, downsamplings=2, blocks=2, enhancer_blocks=1),
+        GeneratorConfig(kind=kind, channels=4, n_downsample=2, blocks=2, enhancer_blocks=1),
         DiscriminatorConfig(channels=4, layers=2, scales=2),
         (1, 3),
         LossWeights(),
         (0.5, 0.999),
         seed=1,
-        judges="standin",
+        metric_weights="standin",
     )
     images = batch(32)
     expected = official_gradients(model, images)

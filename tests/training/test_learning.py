@@ -5,12 +5,12 @@ import pytest
 import torch
 from small_runs import Pairs, one_cpu, small_model, trainer
 
-from pbvs import pixels
-from pbvs.data.synth import make_archives
-from pbvs.score.pixel_errors import l2
-from pbvs.training.batches import model_batch
-from pbvs.training.model import plain
+from pbvs.core import pixels
+from pbvs.dataset.batches import model_batch
+from pbvs.perceptual.pixel_errors import l2
+from pbvs.scenes.synth import make_archives
 from pbvs.training.step import train_step
+from pbvs.training.system import unwrap
 
 SIDE_PX = 64
 
@@ -61,7 +61,7 @@ def test_four_pairs_are_learnt_by_heart(tmp_path):
         item = torch.utils.data.default_collate([scenes[n] for n in range(4)])
         batch = model_batch(item, torch.device("cpu"))
         with torch.no_grad():
-            made = plain(run.job.model.networks["G"])(batch.source)
+            made = unwrap(run.job.model.networks["G"])(batch.source)
         return float(l2(pixels.unit_from_model(made), pixels.unit_from_model(batch.target)).mean())
 
     before = error()

@@ -7,10 +7,10 @@ import pytest
 import torch
 from small_runs import Fixed, Pairs, networks, small_model, train, trainer
 
-from pbvs.errors import TrainingError
-from pbvs.losses.total import GeneratorLoss, LossWeights
+from pbvs.core.errors import TrainingError
+from pbvs.dataset.batches import BatchSampler, model_batch
+from pbvs.systems.pix2pixhd.losses import GeneratorLoss, LossWeights
 from pbvs.training import checkpoint
-from pbvs.training.batches import Positions, model_batch
 from pbvs.training.interrupt import Interrupted
 
 
@@ -49,12 +49,12 @@ def test_a_signal_before_a_validation_leaves_it_to_the_resumed_run(tmp_path):
 def test_training_changes_the_weights_and_writes_every_curve(tmp_path):
     train(tmp_path / "run", training={"clip_norm": 5.0})
     rows = rows_of(tmp_path / "run" / "curves.csv")
-    terms = {"gan", "feature_matching", "l2", "d_real", "d_made"}
+    losses = {"gan", "feature_matching", "l2", "d_real", "d_made"}
     norms = {"gradient_norm_G", "gradient_norm_D"}
-    assert set(rows[0]) == {"images", "learning_rate"} | terms | norms
+    assert set(rows[0]) == {"images", "learning_rate"} | losses | norms
     assert rows[-1]["images"] == "24"
     assert float(rows[-1]["learning_rate"]) == 0.0
-    assert all(float(rows[-1][name]) > 0 for name in terms | norms)
+    assert all(float(rows[-1][name]) > 0 for name in losses | norms)
     times = rows_of(tmp_path / "run" / "times.csv")[-1]
     data, step = float(times["data_seconds_per_image"]), float(times["step_seconds_per_image"])
     assert 0 < data < step
@@ -83,9 +83,9 @@ def test_masked_pixels_have_no_influence():
         total.backward()
         return total.item(), made.grad * ~batch.mask
 
-    plain, spoilt = image_terms(Pairs()), image_terms(Spoilt())
-    assert plain[0] == spoilt[0]
-    assert not plain[1].any()
+    unwrap, spoilt = image_terms(Pairs()), image_terms(Spoilt())
+    assert unwrap[0] == spoilt[0]
+    assert not unwrap[1].any()
     assert not spoilt[1].any()
 
 
@@ -178,9 +178,9 @@ def test_told_numbers_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
 
 def test_every_position_is_taken_once_however_a_step_is_divided():
     starts = range(0, 24, 8)
-    whole = [sorted(p) for p in Positions(starts, 8)]
+    whole = [sorted(p) for p in BatchSampler(starts, 8)]
     assert whole == [list(range(s, s + 8)) for s in starts]
-    divided = [list(Positions(starts, 8, parts=2, rank=rank, processes=2)) for rank in (0, 1)]
+    divided = [list(BatchSampler(starts, 8, parts=2, rank=rank, processes=2)) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*divided, strict=True)] == whole
     # A part over all processes is a part of one process.
     assert divided[0][0] == [0, 1, 4, 5]

@@ -8,11 +8,11 @@ from lightning.fabric import Fabric
 from small_runs import Pairs, config, one_cpu, small_model
 from torch import nn
 
-from pbvs.errors import TrainingError
-from pbvs.training.batches import model_batch
-from pbvs.training.fabric import in_precision
-from pbvs.training.model import Phase, plain
+from pbvs.core.errors import TrainingError
+from pbvs.core.fabric import in_precision
+from pbvs.dataset.batches import model_batch
 from pbvs.training.step import scalers_for, train_step
+from pbvs.training.system import Phase, unwrap
 
 
 def batch_of(*numbers):
@@ -29,7 +29,9 @@ def ready(fabric=None, **options):
 
 def weights(model):
     return {
-        f"{n}.{k}": v.clone() for n, net in model.networks.items() for k, v in plain(net).state_dict().items()
+        f"{n}.{k}": v.clone()
+        for n, net in model.networks.items()
+        for k, v in unwrap(net).state_dict().items()
     }
 
 
@@ -39,12 +41,12 @@ def largest_difference(a, b):
 
 def test_terms_are_those_of_the_phases_and_every_network_steps():
     model, fabric = ready()
-    terms = {}
+    losses = {}
     for phase in model.phases():
-        terms |= phase.terms(batch_of(0, 1))
+        losses |= phase.losses(batch_of(0, 1))
     before = weights(model)
     told = train_step(model, batch_of(0, 1), fabric, 1e-3)
-    assert {k: v.item() for k, v in told.items()} == {k: v.item() for k, v in terms.items()}
+    assert {k: v.item() for k, v in told.items()} == {k: v.item() for k, v in losses.items()}
     after = weights(model)
     steps = {k: float((after[k] - before[k]).abs().max()) for k in before if k.endswith("weight")}
     assert all(step == pytest.approx(1e-3, rel=1e-2) for step in steps.values())  # Adam's first is its rate
@@ -89,14 +91,14 @@ def test_no_weight_changes_when_a_loss_of_any_phase_is_not_finite(network, monke
     spoilt = {"G": "l2", "D": "d_real"}[network]
 
     def terms_of(phase):
-        def terms(batch):
-            found = phase.terms(batch)
+        def losses(batch):
+            found = phase.losses(batch)
             bad = spoilt in found and "pair 3" in batch.names
             return found | ({spoilt: found[spoilt] * float("inf")} if bad else {})
 
-        return terms
+        return losses
 
-    wrong = tuple(replace(phase, terms=terms_of(phase)) for phase in phases)
+    wrong = tuple(replace(phase, losses=terms_of(phase)) for phase in phases)
     monkeypatch.setattr(model, "phases", lambda: wrong)
     before = weights(model)
     with pytest.raises(TrainingError, match=f"not finite: {spoilt}\n") as error:
@@ -122,8 +124,8 @@ def test_a_pair_of_which_nothing_is_known_has_no_image_loss():
     (phase,) = model.phases()
     known = batch_of(0)
     unknown = replace(known, mask=torch.zeros_like(known.mask))
-    assert all(value > 0 for value in phase.terms(known).values())
-    assert {name: value.item() for name, value in phase.terms(unknown).items()} == {"lpips": 0.0, "l2": 0.0}
+    assert all(value > 0 for value in phase.losses(known).values())
+    assert {name: value.item() for name, value in phase.losses(unknown).items()} == {"lpips": 0.0, "l2": 0.0}
 
 
 # ---- numbers of other precision
@@ -170,7 +172,7 @@ def test_bfloat16_follows_float32():
 class Toy:
     """Three networks and two phases: `ab` lowers what b makes of a's output, `c` follows c's own."""
 
-    translating, averaged = "a", ("a", "b")
+    translating, ensemble_mean = "a", ("a", "b")
 
     def __init__(self, together=True, shared_graph=False):
         torch.manual_seed(0)
@@ -179,7 +181,7 @@ class Toy:
             "ab": torch.optim.SGD([p for n in "ab" for p in self.networks[n].parameters()], lr=0.0),
             "c": torch.optim.SGD(self.networks["c"].parameters(), lr=0.0),
         }
-        self.steps_together, self.shared_graph = together, shared_graph
+        self.simultaneous, self.shared_graph = together, shared_graph
 
     def setup(self, fabric):
         for name in "abc":
@@ -191,7 +193,7 @@ class Toy:
 
     def phases(self):
         return (
-            Phase("ab", self._ab, held=(self.networks["b"].bias,), keeps_graph=self.shared_graph),
+            Phase("ab", self._ab, frozen=(self.networks["b"].bias,), retain_graph=self.shared_graph),
             Phase("c", self._c),
         )
 

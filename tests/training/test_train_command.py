@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pbvs import pixels
-from pbvs.models.official import load_official
-from pbvs.models.pix2pixhd import Generator, GeneratorConfig
-from pbvs.modules.pix2pixhd import translated
+from pbvs.core import pixels
+from pbvs.graph.trained import translated
+from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.official import load_official
 from pbvs.training import checkpoint
 
 SET = "nodes.pix2pixhd.training"
@@ -62,9 +62,9 @@ def test_translation_uses_the_average(challenge, command, pbvs):
     )
     assert told.code == 0, told.err
     for source in pixels.list_images(challenge.test / "sar2eo"):
-        levels = pixels.levels_from_stored(pixels.read_image(source))
+        levels = pixels.float255_from_stored(pixels.read_image(source))
         with torch.inference_mode():
-            expected = pixels.stored_from_levels(translated(network.eval(), levels, (64, 64)))
+            expected = pixels.stored_from_float255(translated(network.eval(), levels, (64, 64)))
         np.testing.assert_array_equal(pixels.read_image(challenge.root / "made" / source.name), expected)
     from safetensors.torch import load_file
 

@@ -1,0 +1,1 @@
+"""What lies in the downloads: layouts, headers, scan."""

@@ -1,0 +1,1 @@
+"""Prepared captures as training sees them: index, splits, pairs, crops, views, batches."""

@@ -1,0 +1,1 @@
+"""Task files, typed specs, and graphs that are checked before they run."""

@@ -1,0 +1,1 @@
+"""The untrained nodes that a graph may use, one file per kind."""

@@ -1,0 +1,1 @@
+"""The feature networks that losses and scores share, and their weights."""

@@ -1,0 +1,53 @@
+"""What a translation leaves beside its images: what decided them, and the time they took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pbvs.core.errors import DataError
+from pbvs.core.pixels import list_images
+
+RECORD = ".translate.json"  # hidden, so that it is no image and no part of a submission
+
+
+def provenance(folder: Path) -> dict[str, str] | None:
+    """What decided the images of a folder, by fingerprint; None where pbvs did not translate them."""
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    told: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["made_of"]
+    return told
+
+
+def seconds_per_image(folder: Path) -> float:
+    """The measured time of one image, from the record that a translation left in its folder.
+
+    Raises:
+        DataError: the folder was not written by a translation.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise DataError(
+            "no record of a translation there", where=path, next_step="translate with pbvs, or give --runtime"
+        )
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return mean_seconds(record)
+
+
+def mean_seconds(record: Mapping[str, Any]) -> float:
+    """Seconds an image, of a record."""
+    return float(record["seconds"]) / max(1, int(record["timed_images"]))
+
+
+def mean_seconds_per_image(folders: Sequence[Path]) -> float:
+    """The measured time of one image over several folders of translations.
+
+    Raises:
+        DataError: a folder was not written by a translation.
+    """
+    counts = [len(list_images(folder)) for folder in folders]
+    seconds = [seconds_per_image(folder) for folder in folders]
+    return sum(n * s for n, s in zip(counts, seconds, strict=True)) / max(1, sum(counts))

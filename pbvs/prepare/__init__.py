@@ -1,0 +1,1 @@
+"""Every capture onto its location's grid."""

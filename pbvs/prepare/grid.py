@@ -1,0 +1,166 @@
+"""Where images lie, and the two rules that change their size without letting nodata smear in."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+
+from pbvs.core.errors import ImageError
+from pbvs.core.pixels import Stored, no_georeference_warnings, resize
+from pbvs.core.tiff import read_tiff_header
+
+Valid = NDArray[np.bool_]
+
+# What GDAL keeps of decoded blocks, for all threads of the process; by itself it takes 5 % of the machine's
+# memory. Not by `rasterio.Env`, which lifts the bound for all threads when the first of them leaves it.
+GDAL_CACHE_BYTES = 128 << 20
+os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_CACHE_BYTES >> 20))
+_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # in units of the whole image: they tell all others
+_SAME_PLACE_PX = 1e-3
+_HALF = 0.5 + 1e-5  # so that a weight of one half is not over it, however its float32 sum was rounded
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where an image's pixels lie: CRS, transform from (column, row) to the CRS, size in pixels."""
+
+    crs: CRS
+    transform: Affine
+    height_px: int
+    width_px: int
+
+    @classmethod
+    def of(cls, path: Path) -> Grid:
+        """The grid of a GeoTIFF, from its header.
+
+        Raises:
+            ImageError: it cannot be read, or has no CRS.
+        """
+        with open_tiff(path) as dataset:
+            grid = cls.of_dataset(dataset)
+        if grid is None:
+            raise ImageError("the file does not say where on Earth it lies (no CRS)", where=path)
+        return grid
+
+    @classmethod
+    def of_dataset(cls, dataset: Any) -> Grid | None:
+        """The grid of an open rasterio dataset; None without a CRS."""
+        return cls(dataset.crs, dataset.transform, *dataset.shape) if dataset.crs else None
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height_px, self.width_px
+
+    def at_size(self, size_px: tuple[int, int] | None) -> Grid:
+        """The same ground cut into `size_px` (height, width); None keeps the grid."""
+        if size_px is None or size_px == self.size_px:
+            return self
+        height, width = size_px
+        across, down = self.width_px / width, self.height_px / height
+        a, b, c, d, e, f = self.transform[:6]
+        return Grid(self.crs, Affine(a * across, b * down, c, d * across, e * down, f), height, width)
+
+    def part(self, top: int, left: int, height: int, width: int) -> Grid:
+        """The grid of a part of the image, in pixels of this one."""
+        return Grid(self.crs, self.moved(left, top).transform, height, width)
+
+    def moved(self, columns: float, rows: float) -> Grid:
+        """The grid of the same size that begins so many of its pixels further right and down."""
+        a, b, _, d, e, _ = self.transform[:6]
+        ((x, y),) = mapped(self.transform, np.array([(columns, rows)]))
+        return Grid(self.crs, Affine(a, b, x, d, e, y), self.height_px, self.width_px)
+
+    def offset_in(self, other: Grid) -> tuple[int, int] | None:
+        """The row and column of `other` at which this grid begins; None where the pixels are not the same."""
+        if self.crs != other.crs:
+            return None
+        corners = _CORNERS * (self.width_px, self.height_px)
+        offsets = mapped(~other.transform, mapped(self.transform, corners)) - corners
+        column, row = np.rint(offsets[0])
+        return (int(row), int(column)) if np.abs(offsets - (column, row)).max() <= _SAME_PLACE_PX else None
+
+    def same_ground(self, other: Grid) -> bool:
+        """Whether both cover the same ground in the same CRS, in whatever number of pixels."""
+        if self.crs != other.crs:
+            return False
+        mine, theirs = (
+            mapped(grid.transform, _CORNERS * (grid.width_px, grid.height_px)) for grid in (self, other)
+        )
+        pixel = min(abs(self.transform.determinant), abs(other.transform.determinant)) ** 0.5
+        return bool(np.abs(mine - theirs).max() <= _SAME_PLACE_PX * pixel)
+
+    def described(self) -> list[Any]:
+        """The grid as JSON-like values, for fingerprints."""
+        return [self.crs.to_wkt(), list(self.transform)[:6], self.height_px, self.width_px]
+
+
+def open_tiff(path: Path) -> Any:
+    """A TIFF open for reading: a rasterio dataset, of one thread, to be closed as a context manager.
+
+    Raises:
+        ImageError: missing, torn, of another format, or it announces an absurd size.
+    """
+    try:
+        read_tiff_header(path)  # first, since GDAL believes whatever size a header announces
+        with no_georeference_warnings():
+            return rasterio.open(path, driver="GTiff")
+    except (ImageError, RasterioError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> ImageError:
+    """The error of a source image that cannot be read."""
+    return ImageError(
+        f"the image cannot be read: {error}",
+        where=path,
+        next_step="get the file again, or take it out of the folder",
+    )
+
+
+def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]) -> tuple[Stored, Valid]:
+    """`pixels.resize` of the valid pixels alone; an image of this size already is given back as it is."""
+    if stored.shape[:2] == size_px:
+        return stored, valid
+    if valid.all():
+        return resize(stored, size_px), np.ones(size_px, bool)
+    weights = resize(valid.astype(np.float32)[:, :, None], size_px)[:, :, 0]
+    values = resize(stored.astype(np.float32) * valid[:, :, None], size_px)
+    return mean_of_valid(values, weights, stored.dtype)
+
+
+def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[Stored, Valid]:
+    """Weighted sums of valid pixels to their means.
+
+    Args:
+        values: `H,W,C` float, sums of weight x value over valid source pixels.
+        weights: `H,W` float in [0,1], sums of the weights of valid source pixels.
+        dtype: uint8 or uint16, the type to round to.
+
+    Returns:
+        `H,W,C` in `dtype`, 0 where invalid; `H,W` bool, True where over half of the weight is valid.
+    """
+    valid = weights > _HALF
+    means = values / np.where(valid, weights, 1.0)[:, :, None]
+    means *= valid[:, :, None]
+    np.clip(means, 0.0, float(np.iinfo(dtype).max), out=means)
+    return np.rint(means, out=means).astype(dtype), valid
+
+
+def mapped(where: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A transform of points, `n,2` column and row to x and y, or whatever else it relates.
+
+    Written out since `*` and `@` belong to different versions of affine.
+    """
+    a, b, c, d, e, f = where[:6]
+    x, y = points.T
+    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)

@@ -1,0 +1,124 @@
+"""What a prepared folder holds beside its images: the tables, and what `prepared.json` says of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pbvs.archives.layouts import PREPARED_MARK
+from pbvs.core.errors import DataError
+from pbvs.core.files import fingerprint
+
+SCHEMA = 2
+INDEX_NAME = "index.csv"
+# Of an 8-bit source `stretch_low` and `stretch_high` are empty; the shifts are 0 without registration.
+INDEX_COLUMNS = (
+    *("family", "city", "location", "modality", "capture", "mosaic", "taken", "split", "path"),
+    *("height_px", "width_px", "valid_fraction", "source_path", "source_sha256"),
+    *("stretch_low", "stretch_high", "shift_x_px", "shift_y_px"),
+)
+OVERLAPS_NAME = "overlaps.csv"
+OVERLAP_COLUMNS = ("family", "city", "location", "path_a", "path_b", "joint_fraction", "made_of")
+PREPARE_COMMAND = "run `pbvs data prepare ROOT {}`"
+
+# Two paths in the prepared folder in order, their joint fraction, and what their location was made of.
+Overlap = tuple[str, str, float, str]
+
+
+def same_again(path: Path) -> str:
+    """The next step for a folder that was not prepared to its end, or whose tables are torn."""
+    return f"{PREPARE_COMMAND.format(path)} again: it goes on where it was"
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """`prepared.json` of a prepared folder, finished or not.
+
+    Raises:
+        DataError: it is missing, torn, or of another version.
+    """
+    mark = path / PREPARED_MARK
+    if not mark.is_file():
+        names = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+        raise DataError(
+            f"the folder holds no prepared data but {names}",
+            where=path,
+            next_step=PREPARE_COMMAND.format("OUT"),
+        )
+    try:
+        about = json.loads(mark.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"the file is torn: {error}", where=mark, next_step="prepare into a new folder"
+        ) from error
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise DataError("prepared by another version", where=mark, next_step="prepare into a new folder")
+    return about
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """`index.csv`: one row a capture, with `INDEX_COLUMNS`.
+
+    Raises:
+        DataError: it is torn, of other columns, or empty.
+    """
+    index = path / INDEX_NAME
+    numbers = ("valid_fraction", *INDEX_COLUMNS[-4:])
+    types = dict.fromkeys(INDEX_COLUMNS, "str") | dict.fromkeys(numbers, "float64")
+    types |= {"mosaic": "bool", "height_px": "int64", "width_px": "int64"}
+    try:
+        table = pd.read_csv(
+            index, dtype=types, keep_default_na=False, na_values={name: [""] for name in numbers}
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the index cannot be read: {error}", where=index, next_step=same_again(path)
+        ) from error
+    if tuple(table.columns) != INDEX_COLUMNS:
+        raise DataError("the index has other columns than it should", where=index, next_step=same_again(path))
+    if table.empty:
+        raise DataError("the index lists no image", where=index, next_step=same_again(path))
+    return table
+
+
+def read_overlaps(out: Path) -> dict[str, list[Overlap]]:
+    """The rows of `overlaps.csv` by what their location was made of; none where there is no such file.
+
+    Raises:
+        DataError: the file is torn.
+    """
+    path = out / OVERLAPS_NAME
+    found: dict[str, list[Overlap]] = {}
+    if not path.exists():
+        return found
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                overlap = (row["path_a"], row["path_b"], float(row["joint_fraction"]), row["made_of"])
+                found.setdefault(row["made_of"], []).append(overlap)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"the table of overlaps cannot be read: {error}",
+            where=path,
+            next_step="delete this file, and prepare again",
+        ) from error
+    return found
+
+
+def data_fingerprint(out: Path) -> str:
+    """SHA-256 of a prepared folder's source contents and rules.
+
+    Raises:
+        DataError: the folder's tables are torn.
+    """
+    return fingerprint_of(read_index(out), read_about(out))
+
+
+def fingerprint_of(table: pd.DataFrame, about: dict[str, Any]) -> str:
+    """As `data_fingerprint`, of the tables as read."""
+    provenance = table[["path", "source_sha256", *INDEX_COLUMNS[-4:]]]
+    rows = provenance.to_csv(index=False, lineterminator="\n")
+    return fingerprint([about["schema"], about["rules"], about["size_px"], about.get("stretches", {}), rows])

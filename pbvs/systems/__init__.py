@@ -1,0 +1,1 @@
+"""One folder per trainable system, and the registry."""

@@ -1,0 +1,1 @@
+"""Pix2PixHD with the winning solution's loss."""

@@ -1,0 +1,243 @@
+"""Pix2PixHD's networks: global generator, local enhancers, multi-scale patch discriminator.
+
+Structure and parameter names follow NVIDIA/pix2pixHD `models/networks.py` (BSD licence; Wang et al.,
+CVPR 2018), so its published `*_net_G.pth` and `*_net_D.pth` load strictly. Numbers taken from that code
+stand in `tests/golden/pix2pixhd`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pbvs.networks.activation_checkpointing import checkpoint_sequential
+from pbvs.networks.layers import NormName, ResidualBlock, norm_layer
+
+
+class GeneratorConfig(BaseModel):
+    """The generator's shape; the defaults are the published ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["global", "local"] = "global"
+    channels: int = Field(default=64, ge=1, description="of the first layer (ngf)")
+    n_downsample: int = Field(default=4, ge=0, description="halvings of the global generator")
+    blocks: int = Field(default=9, ge=0, description="residual blocks of the global generator")
+    local_enhancers: int = Field(default=1, ge=1, description="local enhancers, each doubling the size")
+    enhancer_blocks: int = Field(default=3, ge=0, description="residual blocks of each enhancer")
+    norm: NormName = "instance"
+
+
+class DiscriminatorConfig(BaseModel):
+    """The discriminator's shape; the defaults are the published ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channels: int = Field(default=64, ge=1, description="of the first layer (ndf)")
+    layers: int = Field(default=3, ge=1, description="strided layers of each scale")
+    scales: int = Field(default=2, ge=1, description="discriminators, each at half the size of the last")
+    norm: NormName = "instance"
+
+
+def _down(bands_in: int, bands_out: int, norm: NormName) -> list[nn.Module]:
+    conv = nn.Conv2d(bands_in, bands_out, 3, stride=2, padding=1)
+    return [conv, norm_layer(norm, bands_out), nn.ReLU()]
+
+
+def _up(bands_in: int, bands_out: int, norm: NormName) -> list[nn.Module]:
+    conv = nn.ConvTranspose2d(bands_in, bands_out, 3, stride=2, padding=1, output_padding=1)
+    return [conv, norm_layer(norm, bands_out), nn.ReLU()]
+
+
+def _first(bands_in: int, channels: int, norm: NormName) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(3), nn.Conv2d(bands_in, channels, 7), norm_layer(norm, channels), nn.ReLU()]
+
+
+def _last(channels: int, bands_out: int) -> list[nn.Module]:
+    return [nn.ReflectionPad2d(3), nn.Conv2d(channels, bands_out, 7), nn.Tanh()]
+
+
+def _global_layers(bands_in: int, bands_out: int, channels: int, config: GeneratorConfig) -> list[nn.Module]:
+    layers = _first(bands_in, channels, config.norm)
+    for i in range(config.n_downsample):
+        layers += _down(channels * 2**i, channels * 2 ** (i + 1), config.norm)
+    layers += [ResidualBlock(channels * 2**config.n_downsample, config.norm) for _ in range(config.blocks)]
+    for i in reversed(range(config.n_downsample)):
+        layers += _up(channels * 2 ** (i + 1), channels * 2**i, config.norm)
+    return layers + _last(channels, bands_out)
+
+
+class Generator(nn.Module):
+    """Translates `N,bands_in,H,W` in [-1,1] to `N,bands_out,H,W` in [-1,1], any H and W.
+
+    Sizes that the halvings do not divide, or too small for them, are padded by reflection on the right
+    and below, and cut again. With `checkpointing` on, training keeps only what stands between the layers
+    and computes the rest again in the backward pass: the same gradients with less memory.
+    """
+
+    def __init__(self, config: GeneratorConfig, bands_in: int, bands_out: int):
+        super().__init__()
+        self.config, self.bands_in, self.bands_out = config, bands_in, bands_out
+        self.checkpointing = False
+        self.local_enhancers = config.local_enhancers if config.kind == "local" else 0
+        self.multiple: int = 2 ** (config.n_downsample + self.local_enhancers)
+        # The deepest layers need two pixels, and the first convolution's reflection needs four.
+        self.least_px: int = max(2 * self.multiple, 4 * 2**self.local_enhancers)
+        body = _global_layers(bands_in, bands_out, config.channels * 2**self.local_enhancers, config)
+        self.model = nn.Sequential(*(body[:-3] if self.local_enhancers else body))
+        for n in range(1, self.local_enhancers + 1):
+            self._add_enhancer(n, config.channels * 2 ** (self.local_enhancers - n))
+
+    def _add_enhancer(self, n: int, channels: int) -> None:
+        norm = self.config.norm
+        down = _first(self.bands_in, channels, norm) + _down(channels, channels * 2, norm)
+        up: list[nn.Module] = [ResidualBlock(channels * 2, norm) for _ in range(self.config.enhancer_blocks)]
+        up += _up(channels * 2, channels, norm)
+        if n == self.local_enhancers:
+            up += _last(channels, self.bands_out)
+        # The published parameter names: model1_1, model1_2, ...
+        self.add_module(f"model{n}_1", nn.Sequential(*down))
+        self.add_module(f"model{n}_2", nn.Sequential(*up))
+
+    def ends(self) -> tuple[list[nn.Module], nn.Module]:
+        """The convolutions that read the source's bands, and the one that writes the target's."""
+        first = [self.model[1]] + [
+            getattr(self, f"model{n}_1")[1] for n in range(1, self.local_enhancers + 1)
+        ]
+        body = getattr(self, f"model{self.local_enhancers}_2") if self.local_enhancers else self.model
+        return first, body[-2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`N,bands_in,H,W` to `N,bands_out,H,W`, both in [-1,1]."""
+        height, width = x.shape[-2:]
+        padded = self.padded(x)
+        out = self._enhanced(padded) if self.local_enhancers else self._run("model", padded)
+        return out[..., :height, :width]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """`x` continued on the right and below to sides that the network can work at."""
+        height, width = x.shape[-2:]
+        return _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
+
+    def enhancer(self, n: int, half: Literal[1, 2]) -> nn.Sequential:
+        """The part of enhancer `n` (from 1 on) before (1) or behind (2) the sum with what is coarser."""
+        layers: nn.Sequential = getattr(self, f"model{n}_{half}")
+        return layers
+
+    def _side_px(self, side_px: int) -> int:
+        """The next side that the network can work at."""
+        return max(self.least_px, -(-side_px // self.multiple) * self.multiple)
+
+    def _enhanced(self, x: Tensor) -> Tensor:
+        pyramid = [x]
+        for _ in range(self.local_enhancers):
+            pyramid.append(halved(pyramid[-1]))
+        out = self._run("model", pyramid[-1])
+        for n in range(1, self.local_enhancers + 1):
+            finer = pyramid[self.local_enhancers - n]
+            out = self._run(f"model{n}_2", self._run(f"model{n}_1", finer) + out)
+        return out
+
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        layers: nn.Sequential = getattr(self, name)
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint_sequential(layers, x)
+        out: Tensor = layers(x)
+        return out
+
+
+def _reflected(x: Tensor, dim: Literal[-1, -2], side_px: int) -> Tensor:
+    """`x` continued by reflection at the end of `dim` to `side_px`, to and fro where that is far."""
+    while (missing := side_px - x.shape[dim]) > 0:
+        step = min(missing, max(1, x.shape[dim] - 1))
+        mode = "reflect" if x.shape[dim] > 1 else "replicate"  # one pixel has nothing to reflect
+        x = F.pad(x, (0, step, 0, 0) if dim == -1 else (0, 0, 0, step), mode=mode)
+    return x
+
+
+def halved(x: Tensor) -> Tensor:
+    """Half the size, by averages of 3 x 3 pixels of which those outside do not count."""
+    return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+
+
+class Discriminator(nn.Module):
+    """Patch discriminators at several scales over source and target stacked, with all their features.
+
+    Args:
+        only_verdicts: give no features but the last of each scale, and bear the names that the published
+            code uses then (its `getIntermFeat` off, for training without feature matching).
+        sigmoid: end in a sigmoid (its `use_sigmoid`); it has no effect there along with features.
+    """
+
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        bands_in: int,
+        *,
+        only_verdicts: bool = False,
+        sigmoid: bool = False,
+    ):
+        super().__init__()
+        assert only_verdicts or not sigmoid
+        self.config, self.bands_in = config, bands_in
+        self.only_verdicts, self.sigmoid = only_verdicts, sigmoid
+        for scale in range(config.scales):
+            if only_verdicts:
+                layers = [layer for block in self._blocks() for layer in block]
+                self.add_module(f"layer{scale}", nn.Sequential(*layers, *[nn.Sigmoid()] * sigmoid))
+            else:
+                for layer, block in enumerate(self._blocks()):
+                    self.add_module(f"scale{scale}_layer{layer}", block)
+
+    def _blocks(self) -> list[nn.Sequential]:
+        config = self.config
+        # The first width is as asked for; only the doubled ones stop at 512.
+        widths = [config.channels]
+        for _ in range(config.layers):
+            widths.append(min(widths[-1] * 2, 512))
+        blocks = [nn.Sequential(_patch_conv(self.bands_in, widths[0], stride=2), nn.LeakyReLU(0.2))]
+        for i in range(1, config.layers + 1):
+            conv = _patch_conv(widths[i - 1], widths[i], stride=2 if i < config.layers else 1)
+            blocks.append(nn.Sequential(conv, norm_layer(config.norm, widths[i]), nn.LeakyReLU(0.2)))
+        return [*blocks, nn.Sequential(_patch_conv(widths[-1], 1, stride=1))]
+
+    def first_convolutions(self) -> list[nn.Module]:
+        """The convolutions that read source and target, one a scale."""
+        name = "layer{}" if self.only_verdicts else "scale{}_layer0"
+        return [getattr(self, name.format(scale))[0] for scale in range(self.config.scales)]
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """`N,bands_in,H,W` to features: one list a scale, the full size first; its last is the verdict."""
+        results: list[list[Tensor]] = []
+        # The published code gives the full size to the discriminator with the highest number.
+        for scale in reversed(range(self.config.scales)):
+            results.append(self._at_scale(scale, x))
+            if scale:
+                x = halved(x)
+        return results
+
+    def _at_scale(self, scale: int, x: Tensor) -> list[Tensor]:
+        if self.only_verdicts:
+            return [getattr(self, f"layer{scale}")(x)]
+        features = [x]
+        for layer in range(self.config.layers + 2):
+            features.append(getattr(self, f"scale{scale}_layer{layer}")(features[-1]))
+        return features[1:]
+
+
+def _patch_conv(bands_in: int, bands_out: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(bands_in, bands_out, 4, stride=stride, padding=2)
+
+
+def count_weights(network: nn.Module) -> int:
+    """How many trainable numbers a network has."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def stacked(source: Tensor, image: Tensor) -> Tensor:
+    """What the discriminator sees: source and image on top of each other, `N,Cs+Ct,H,W`."""
+    return torch.cat([source, image], dim=1)

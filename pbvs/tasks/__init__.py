@@ -1,1 +1,0 @@
-"""Task files, the graphs made of them, and the steps that a run goes through."""

@@ -1,0 +1,121 @@
+"""Steps are skipped by fingerprint, and say why they are done."""
+
+import os
+
+import pytest
+
+from pbvs.core.errors import UsageError
+from pbvs.pipeline.steps import Step, chosen_steps, code_version, run_steps
+
+
+class Chain:
+    """a -> b: b copies what a wrote; `value` is what a is made of."""
+
+    def __init__(self, folder):
+        self.folder, self.value, self.works = folder, "1", []
+
+    def steps(self):
+        a, b = self.folder / "a.txt", self.folder / "b.txt"
+        return [
+            self._step("a", (), {"value": lambda: self.value}, a, lambda: a.write_text(self.value)),
+            self._step("b", ("a",), {"a's file": a.read_text}, b, lambda: b.write_text(a.read_text())),
+        ]
+
+    def _step(self, name, needs, provenance, out, work):
+        def working():
+            self.works.append(name)
+            work()
+            return "made"
+
+        return Step(
+            name,
+            self.folder / f"{name}.json",
+            lambda: {k: v() for k, v in provenance.items()},
+            lambda: [out],
+            working,
+            needs,
+        )
+
+    def run(self, **options):
+        events = []
+        self.works.clear()
+        run_steps(self.steps(), events.append, **options)
+        return [(e.step, e.state, e.words) for e in events if e.state != "doing"]
+
+
+@pytest.fixture
+def chain(tmp_path):
+    made = Chain(tmp_path)
+    made.run()
+    return made
+
+
+def test_the_second_time_everything_is_skipped_and_says_why(chain):
+    told = chain.run()
+    assert [state for _, state, _ in told] == ["skipped", "skipped"]
+    assert all("nothing it is made of has changed" in words for *_, words in told)
+    assert chain.works == []
+
+
+def test_touched_files_are_not_changes(chain):
+    os.utime(chain.folder / "a.txt", (1, 1))
+    chain.run()
+    assert chain.works == []
+
+
+def test_a_change_reaches_all_that_depends_on_it(chain):
+    chain.value = "2"
+    plan = chain.run(plan_only=True)
+    assert plan == [("a", "would do", "value changed"), ("b", "would do", "a comes before it")]
+    assert chain.works == []
+    chain.run()
+    assert chain.works == ["a", "b"]
+    assert (chain.folder / "b.txt").read_text() == "2"
+
+
+def test_a_missing_or_edited_output_is_made_again(chain):
+    (chain.folder / "b.txt").write_text("edited")
+    assert "b.txt was changed" in chain.run(plan_only=True)[1][2]
+    (chain.folder / "b.txt").unlink()
+    assert "is missing" in chain.run(plan_only=True)[1][2]
+    chain.run()
+    assert chain.works == ["b"]
+
+
+def test_a_step_that_failed_is_not_taken_as_done(chain):
+    chain.value = "2"
+    steps = chain.steps()
+
+    def fail():
+        raise OSError("disk full")
+
+    steps[0].work = fail
+    with pytest.raises(OSError, match="disk full"):
+        run_steps(steps, lambda event: None)
+    assert chain.run(plan_only=True)[0] == ("a", "would do", "not done yet")
+
+
+def test_an_accepted_step_is_up_to_date(chain):
+    chain.value = "2"
+    chain.run(accepted=["a"])
+    assert chain.works == []
+
+
+def test_parts_of_a_run(chain):
+    assert [s.name for s in chosen_steps(chain.steps(), "b", None)] == ["b"]
+    assert [s.name for s in chosen_steps(chain.steps(), None, "a")] == ["a"]
+    with pytest.raises(UsageError, match="no step 'c'"):
+        chosen_steps(chain.steps(), "c", None)
+    with pytest.raises(UsageError, match="does not depend"):
+        chosen_steps(chain.steps(), "b", "a")
+
+
+def test_code_version_follows_the_source(tmp_path, monkeypatch):
+    package = tmp_path / "pbvs"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "models" / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr("pbvs.__file__", str(package / "__init__.py"))
+    before = code_version("models")
+    (package / "models" / "a.py").write_text("x = 2\n")
+    assert code_version("models") != before
