@@ -1,13 +1,13 @@
-"""How the archives lay their images into folders; one function a layout, listed in `LAYOUTS`.
+"""How the archives arrange their images in folders; one function per layout, listed in `LAYOUTS`.
 
 Two families of data:
 
 * `eo_sar` (UNICORN): `{SAR,EO}/{train,validation}/<name>.png`; one name is one location.
 * `stack` (MAGIC): `Train_Data_<city>_SAR_IR_RGB/<location>/`, with `<capture>_rgb.tif`, `<capture>_ir.tif`,
-  `mosiac_rgb*`, `mosiac_ir*` (spelt so; `mosaic_*` too) and SAR under any other name ending in `.tif(f)`.
+  `mosiac_rgb*`, `mosiac_ir*` (the data's spelling; `mosaic_*` too) and SAR under any other name `*.tif(f)`.
 
-Names count in any case. macOS litter (`._*`, `.DS_Store`, `__MACOSX`) is passed over, and so is every
-folder that `pbvs data prepare` wrote.
+Names are case-insensitive. Files of operating systems (`._*`, `.DS_Store`, `__MACOSX`) and folders written by
+`pbvs data prepare` are ignored.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ EXPECTED_LAYOUTS = (
     "Train_Data_<city>_SAR_IR_RGB/<latitude>_<longitude>/*.tif(f), or {SAR,EO}/{train,validation}/*.png"
 )
 
-# Below a root of test inputs: a folder of task folders, or the unpacked archives.
-_TEST_PLACES = (
+# Folders of a task's test inputs below their root: a folder of task folders, or the unpacked archives.
+_INPUT_FOLDERS = (
     "{task}/input",
     "{task}",
     "test/{task}/input",
@@ -54,7 +54,7 @@ _CITY = re.compile(r"train_data_(?P<city>.+?)_sar_ir_rgb", re.IGNORECASE)
 _CORNER = re.compile(r"[+-]?\d+(\.\d+)?_[+-]?\d+(\.\d+)?")
 _MOSAIC = re.compile(r"mos(ai|ia)c_(?P<modality>rgb|ir)(?P<rest>.*)", re.IGNORECASE)
 _OPTICAL = re.compile(r"((?P<capture>.+)_)?(?P<modality>rgb|ir)", re.IGNORECASE)
-_TAKEN = re.compile(
+_DATE_TIME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)"
     r"(?:(?P<sign>[T_-]?)(?P<hour>\d\d)(?P<colon>[-:]?)(?P<minute>\d\d)(?P=colon)(?P<second>\d\d))?(?!\d)",
     re.IGNORECASE,
@@ -67,9 +67,9 @@ class Folder(NamedTuple):
     """One folder of an archive, and the files directly in it.
 
     Attributes:
-        path: its absolute place; folders on the way have the names by which they were reached.
-        relative: its place below the root, "" for the root itself.
-        names: its files, sorted, litter left out.
+        path: its absolute path; links on the way keep their own names.
+        relative: its path below the root, "" for the root itself.
+        names: its files, sorted, without ignored ones.
     """
 
     path: Path
@@ -77,12 +77,12 @@ class Folder(NamedTuple):
     names: tuple[str, ...]
 
     def file(self, name: str) -> str:
-        """The place below the root of the file called `name` in this folder."""
+        """The path below the root of the file called `name` in this folder."""
         return f"{self.relative}/{name}" if self.relative else name
 
 
 class Entry(NamedTuple):
-    """One image file and what its place and name tell of it."""
+    """One image file and what its path says about it."""
 
     family: Family
     city: str
@@ -90,50 +90,50 @@ class Entry(NamedTuple):
     modality: Modality
     capture: str
     mosaic: bool
-    taken: str  # ISO 8601: a date, or a date and time of day; "" when the name holds none
-    file: str  # its place below the root, parted by "/"
+    taken: str  # ISO 8601 date, or date and time; "" when the name has none
+    file: str  # path below the root, separated by "/"
     split: Split
 
     @property
     def path(self) -> Path:
-        """Its place relative to the root."""
+        """Its path relative to the root."""
         return Path(self.file)
 
 
 @dataclass
 class Listing:
-    """What lies under a root.
+    """The images found under a root.
 
     Attributes:
         entries: every image of a known layout, sorted by path.
-        accompanied: the `file` of those beside which a file of the same stem and another kind lies, which may
-            tell more of the image than it does itself (`.tfw`, `.aux.xml`).
-        unreadable: files and folders that cannot be looked at, and why.
-        n_litter: how much litter was passed over.
+        with_sidecars: the `file` of each entry that has a file of the same stem and another type next to it,
+            which may add to its header (`.tfw`, `.aux.xml`).
+        unreadable: files and folders that cannot be read, each with the reason.
+        n_ignored: number of ignored files and folders.
     """
 
     entries: list[Entry] = field(default_factory=list)
-    accompanied: set[str] = field(default_factory=set)
+    with_sidecars: set[str] = field(default_factory=set)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    n_litter: int = 0
+    n_ignored: int = 0
 
 
 Layout = Callable[[Folder], Iterable[Entry]]
-"""Gives the images of one folder, none when the folder is not of its kind."""
+"""Returns the images of one folder; none when the folder is not of its layout."""
 
 
-def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is what an operating system leaves behind."""
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or metadata of an operating system."""
     return name.startswith(".") or name.casefold() in ("__macosx", "thumbs.db", "desktop.ini")
 
 
 def time_in_name(name: str) -> str:
-    """The first date in a file name, with the time of day where it follows, in ISO 8601; "" without one.
+    """The first date in a file name, with the time of day that follows it, in ISO 8601; "" without a date.
 
-    Read are `20201104` and `2020-11-04`, `20201104T163312`, `2023-05-12-16-33-12` and the like. Digits that
-    are no date of the calendar stay none, and digits that are no time of day leave the date alone.
+    Understands `20201104` and `2020-11-04`, `20201104T163312`, `2023-05-12-16-33-12` and the like. Digits
+    that are no calendar date are skipped; after a date, digits that are no time of day are ignored.
     """
-    for match in _TAKEN.finditer(name):
+    for match in _DATE_TIME.finditer(name):
         try:
             date = datetime.date(int(match["year"]), int(match["month"]), int(match["day"])).isoformat()
         except ValueError:
@@ -149,44 +149,30 @@ def time_in_name(name: str) -> str:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Stem, and suffix in lower case: as `Path` has them, which takes ten times as long."""
+    """Stem and lower-case suffix, as `Path` splits them, but ten times faster."""
     dot = name.rfind(".")
     return (name[:dot], name[dot:].lower()) if dot > 0 else (name, "")
 
 
 def stack_entries(folder: Folder) -> Iterator[Entry]:
-    """The images of one stack location: `folder` is named by a corner, or lies in a city's archive."""
-    place = folder.path
-    in_archive = _CITY.fullmatch(place.parent.name) is not None
-    if not (in_archive or _CORNER.fullmatch(place.name)):
+    """The images of one stack location: a folder named by a corner, or a subfolder of a city's archive."""
+    path = folder.path
+    if not (_CITY.fullmatch(path.parent.name) or _CORNER.fullmatch(path.name)):
         return
-    city = _city_of(place)
+    cities = (match["city"] for parent in path.parents if (match := _CITY.fullmatch(parent.name)))
+    city = next(cities, path.parent.name)
     for name in folder.names:
         stem, suffix = _parts(name)
-        if suffix in TIFF_SUFFIXES:
-            modality, capture, mosaic = _stack_name(stem)
-            taken, file = time_in_name(name), folder.file(name)
-            yield Entry("stack", city, place.name, modality, capture, mosaic, taken, file, "train")
-
-
-def _city_of(location: Path) -> str:
-    for parent in location.parents:
-        if match := _CITY.fullmatch(parent.name):
-            return match["city"]
-    return location.parent.name
-
-
-def _stack_name(stem: str) -> tuple[Modality, str, bool]:
-    """Modality, capture and whether it is a mosaic, by the rules of names in a location folder."""
-    if match := _MOSAIC.fullmatch(stem):
-        return _optical(match["modality"]), MOSAIC + match["rest"], True
-    if match := _OPTICAL.fullmatch(stem):
-        return _optical(match["modality"]), match["capture"] or "single", False
-    return "sar", stem, False
-
-
-def _optical(word: str) -> Modality:
-    return "rgb" if word.lower() == "rgb" else "ir"
+        if suffix not in TIFF_SUFFIXES:
+            continue
+        modality: Modality = "sar"
+        capture = stem
+        mosaic = _MOSAIC.fullmatch(stem)
+        if match := mosaic or _OPTICAL.fullmatch(stem):
+            modality = "rgb" if match["modality"].lower() == "rgb" else "ir"
+            capture = MOSAIC + mosaic["rest"] if mosaic else match["capture"] or "single"
+        time, file = time_in_name(name), folder.file(name)
+        yield Entry("stack", city, path.name, modality, capture, mosaic is not None, time, file, "train")
 
 
 def eo_sar_entries(folder: Folder) -> Iterator[Entry]:
@@ -198,97 +184,73 @@ def eo_sar_entries(folder: Folder) -> Iterator[Entry]:
     for name in folder.names:
         stem, suffix = _parts(name)
         if suffix in IMAGE_SUFFIXES:
-            location = f"{split}-{stem}"  # a name may occur in both splits, as two places
+            location = f"{split}-{stem}"  # the same name in both splits is two locations
             yield Entry("eo_sar", "", location, modality, stem, False, "", folder.file(name), split)
 
 
-# A new layout is one function here; each is asked about every folder.
+# To add a layout, add one function; each is called for every folder.
 LAYOUTS: tuple[Layout, ...] = (stack_entries, eo_sar_entries)
 
 
 def find_images(root: Path, layouts: Iterable[Layout] | None = None) -> Listing:
-    """Every image under `root`, at any depth, that lies in one of the known layouts.
+    """Lists every image of a known layout under `root`, at any depth.
 
     Args:
-        root: one archive, a location, or a parent of all; links to folders are followed once.
-        layouts: the functions that know the images of a folder; by default `LAYOUTS`.
+        root: one archive, a location, or a parent of all; each folder is visited once, through links too.
+        layouts: the layouts to recognise; by default `LAYOUTS`.
     """
-    asked = LAYOUTS if layouts is None else tuple(layouts)
-    found = Listing()
-    for folder in _folders(root, found):
-        entries = [entry for layout in asked for entry in layout(folder)]
-        if entries:
-            found.entries += entries
-            found.accompanied |= _accompanied(folder, entries)
-    found.entries.sort(key=lambda entry: entry.file)
-    return found
+    layouts = LAYOUTS if layouts is None else tuple(layouts)
+    listing = Listing()
+    for folder in _walk(root.resolve(), listing):
+        entries = [entry for layout in layouts for entry in layout(folder)]
+        listing.entries += entries
+        others = [name for name in folder.names if not name.lower().endswith(IMAGE_SUFFIXES)]
+        stems = {name[:at].casefold() for name in others for at, char in enumerate(name) if char == "."}
+        if stems:
+            listing.with_sidecars |= {e.file for e in entries if _parts(e.path.name)[0].casefold() in stems}
+    listing.entries.sort(key=lambda entry: entry.file)
+    return listing
 
 
-def _accompanied(folder: Folder, entries: list[Entry]) -> set[str]:
-    others = [name for name in folder.names if not name.lower().endswith(IMAGE_SUFFIXES)]
-    stems = {name[:dot].casefold() for name in others for dot, sign in enumerate(name) if sign == "."}
-    if not stems:
-        return set()
-    return {one.file for one in entries if _parts(one.file.rpartition("/")[2])[0].casefold() in stems}
-
-
-def _folders(root: Path, found: Listing) -> Iterator[Folder]:
-    """The folders from `root` down that prepare did not write; what cannot be looked at goes to `found`."""
-    top = root.resolve()
-    seen: set[tuple[int, int]] = set()
-    waiting = [""]
-    while waiting:
-        relative = waiting.pop()
-        place = top / relative
+def _walk(top: Path, listing: Listing) -> Iterator[Folder]:
+    """The folders from `top` down that prepare did not write; counts and faults go to `listing`."""
+    visited: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        relative = pending.pop()
+        path = top / relative
         try:
-            inode = place.stat()
-            if (inode.st_dev, inode.st_ino) in seen:
+            inode = path.stat()
+            if (inode.st_dev, inode.st_ino) in visited:
                 continue
-            seen.add((inode.st_dev, inode.st_ino))
-            below, names, litter = _listed(place)
-            odd = [name for name in (*below, *names) if not _is_text(name)]
+            visited.add((inode.st_dev, inode.st_ino))
+            with os.scandir(path) as children:
+                # DirEntry.is_dir raises on a link to itself.
+                is_folder = {
+                    child.name: os.path.isdir(child) if child.is_symlink() else child.is_dir()  # noqa: PTH112
+                    for child in children
+                }
         except OSError as error:
-            found.unreadable.append((relative, f"the folder cannot be listed: {error.strerror}"))
+            listing.unreadable.append((relative, f"the folder cannot be listed: {error.strerror}"))
             continue
-        if PREPARED_MARK not in names:
-            found.n_litter += len(litter)
-            found.unreadable += [(relative, f"the name {name!a} is not UTF-8") for name in odd]
-            folder = Folder(place, relative, tuple(name for name in names if name not in odd))
-            waiting += [folder.file(name) for name in reversed(below) if name not in odd]
-            yield folder
-
-
-def _listed(place: Path) -> tuple[list[str], list[str], list[str]]:
-    """The folders, the files and the litter in a folder, each sorted."""
-    folders: list[str] = []
-    files: list[str] = []
-    litter: list[str] = []
-    with os.scandir(place) as listing:
-        for one in listing:
-            kind = litter if is_litter(one.name) else folders if _is_folder(one) else files
-            kind.append(one.name)
-    return sorted(folders), sorted(files), litter
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written to a table: unpacked on another system it may hold any bytes."""
-    try:
-        return name.isascii() or bool(name.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_folder(one: os.DirEntry[str]) -> bool:
-    try:
-        return one.is_dir()
-    except OSError:  # a link that leads to itself: reading it as a file will tell
-        return False
+        if is_folder.get(PREPARED_MARK) is False:
+            continue
+        names = sorted(name for name in is_folder if not is_ignored(name))
+        listing.n_ignored += len(is_folder) - len(names)
+        folders = [name for name in names if is_folder[name]]
+        files = [name for name in names if not is_folder[name]]
+        # On Linux a name may hold bytes that are not UTF-8, which cannot be written to a table.
+        invalid = {name for name in names if name.encode(errors="ignore").decode() != name}
+        listing.unreadable += [(relative, f"the name {name!a} is not UTF-8") for name in sorted(invalid)]
+        folder = Folder(path, relative, tuple(name for name in files if name not in invalid))
+        pending += [folder.file(name) for name in reversed(folders) if name not in invalid]
+        yield folder
 
 
 def inputs_folder(root: Path, task: str) -> Path | None:
     """The folder of a task's test inputs: `<task>/input/`, `<task>/`, or the same under `test/` or `val/`.
 
-    The first that holds images; where none does, the first that exists; None without any.
+    The first one that holds images; without any, the first that exists; else None.
     """
-    there = [folder for place in _TEST_PLACES if (folder := root / place.format(task=task)).is_dir()]
-    return next((folder for folder in there if list_images(folder)), there[0] if there else None)
+    folders = [folder for name in _INPUT_FOLDERS if (folder := root / name.format(task=task)).is_dir()]
+    return next((folder for folder in folders if list_images(folder)), folders[0] if folders else None)

@@ -1,12 +1,12 @@
-"""`scan`: what lies under a root, one row an image, and what is wrong with it; reads headers only."""
+"""`scan`: one row per image under a root, and every problem found; reads headers only."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pbvs.archives.layouts import (
     EXPECTED_LAYOUTS,
     FAMILY_MODALITIES,
     Entry,
+    Family,
     Layout,
     Listing,
     find_images,
@@ -28,8 +29,7 @@ from pbvs.archives.layouts import (
 from pbvs.archives.scan_cache import CachedHeader, is_lasting, load_headers, save_headers
 from pbvs.core.errors import DataError, ImageError, UsageError
 from pbvs.core.pixels import no_georeference_warnings
-
-Progress = Callable[[int, int], None]
+from pbvs.core.types import Progress as Progress
 
 IMAGE_COLUMNS = (
     *("family", "city", "location", "modality", "capture", "mosaic", "taken", "path", "n_bytes"),
@@ -37,7 +37,7 @@ IMAGE_COLUMNS = (
 )
 PROBLEM_COLUMNS = ("path", "kind", "what")
 
-# The (source, target) of the challenge's tasks and the family that holds their pairs.
+# (source, target, family) of the challenge's tasks.
 TASK_PAIRS = (
     ("sar", "eo", "eo_sar"),
     ("sar", "rgb", "stack"),
@@ -46,12 +46,12 @@ TASK_PAIRS = (
 )
 
 _N_THREADS = 8
-_CHUNK = 256  # files a thread takes at once: handing over each one would cost more than reading it
+_CHUNK = 256  # files per work item of a thread: with one each, the handover costs more than the reading
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault found: the file or folder (relative to the root), its kind in a word, and what it is."""
+    """One problem: the file or folder (relative to the root), its kind in one word, and a description."""
 
     path: str
     kind: str
@@ -60,7 +60,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ScannedImage:
-    """One image file with its header, and whether it can be worked with."""
+    """One image file with its header, and whether it is usable."""
 
     entry: Entry
     n_bytes: int
@@ -70,14 +70,14 @@ class ScannedImage:
 
 @dataclass(frozen=True)
 class Scan:
-    """What `scan` found.
+    """The result of `scan`.
 
     Attributes:
-        images: one row an image file, sorted by path, with `IMAGE_COLUMNS`. `taken` is a date or a date and
+        images: one row per image file, sorted by path, with `IMAGE_COLUMNS`. `taken` is a date or a date and
             time (ISO 8601), `transform` six numbers `a b c d e f` (x = a column + b row + c, y = d column +
-            e row + f), each "" when not told. `usable` is False for a file that is empty, unreadable, of a
-            wrong kind or a duplicate.
-        problems: one row a fault, sorted, with `PROBLEM_COLUMNS`. Kinds: empty, unreadable, bands, dtype,
+            e row + f), each "" when unknown. `usable` is False for a file that is empty, unreadable, of an
+            unsupported type or a duplicate.
+        problems: one row per problem, sorted, with `PROBLEM_COLUMNS`. Kinds: empty, unreadable, bands, dtype,
             no_crs, duplicate, sizes, unpaired, missing_modality, litter.
     """
 
@@ -85,24 +85,29 @@ class Scan:
     problems: pd.DataFrame
 
     def summary(self) -> pd.DataFrame:
-        """One row a family, city and modality: images, locations, captures a location, sizes, types."""
+        """One row per family, city and modality: images, locations, captures per location, sizes, types."""
         keys = ["family", "city", "modality"]
-        rows = [
-            _summary_row(dict(zip(keys, key, strict=True)), part)
-            for key, part in self._usable().groupby(keys)
-        ]
+        rows = []
+        for key, part in self._usable().groupby(keys):
+            per_location = part.groupby("location").size()
+            fewest, most = int(per_location.min()), int(per_location.max())
+            captures = str(most) if fewest == most else f"{fewest} to {most}"
+            sizes = sorted(set(zip(part.height_px, part.width_px, strict=True)))
+            ends = " to ".join(f"{height}x{width}" for height, width in dict.fromkeys((sizes[0], sizes[-1])))
+            dtypes = ", ".join(f"{name} {n}" for name, n in sorted(part["dtype"].value_counts().items()))
+            rows.append((*key, len(part), len(per_location), captures, ends, dtypes))
         columns = [*keys, "images", "locations", "captures_per_location", "sizes_px", "dtypes"]
         return pd.DataFrame(rows, columns=columns)
 
     def pairable(self) -> pd.DataFrame:
-        """What each task's (source, target, family) can draw from.
+        """What each task's (source, target, family) can sample from.
 
-        One row each: `locations` that hold at least one image of both, and `pairs`, the combinations of a
-        source and a target image of one location (EO/SAR tiles: of one name).
+        One row each: `locations` with at least one image of both modalities, and `pairs`, the combinations of
+        a source and a target image of one location (EO/SAR tiles: of one name).
         """
         usable = self._usable()
-        places = (usable[name] for name in ("family", "modality", "city", "location"))
-        counts = Counter(zip(*places, strict=True))
+        keys = (usable[name] for name in ("family", "modality", "city", "location"))
+        counts = Counter(zip(*keys, strict=True))
         rows = []
         for source, target, family in TASK_PAIRS:
             products = [
@@ -114,7 +119,7 @@ class Scan:
         return pd.DataFrame(rows, columns=["source", "target", "family", "locations", "pairs"])
 
     def described(self) -> dict[str, list[dict[str, Any]]]:
-        """All of it as JSON-like values: lists of rows by the names of the tables; None for no number."""
+        """All tables as JSON-like values: lists of rows by table name; None for a missing number."""
         tables = {"images": self.images, "problems": self.problems}
         tables |= {"summary": self.summary(), "pairable": self.pairable()}
         return {
@@ -126,21 +131,6 @@ class Scan:
         return self.images[self.images.usable]
 
 
-def _summary_row(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
-    per_location = part.groupby("location").size()
-    fewest, most = int(per_location.min()), int(per_location.max())
-    sizes = sorted(set(zip(part.height_px, part.width_px, strict=True)))
-    return key | {
-        "images": len(part),
-        "locations": len(per_location),
-        "captures_per_location": str(most) if fewest == most else f"{fewest} to {most}",
-        "sizes_px": " to ".join(
-            f"{height}x{width}" for height, width in dict.fromkeys((sizes[0], sizes[-1]))
-        ),
-        "dtypes": ", ".join(f"{name} {n}" for name, n in sorted(part["dtype"].value_counts().items())),
-    }
-
-
 def scan(
     root: Path,
     progress: Progress | None = None,
@@ -148,22 +138,34 @@ def scan(
     cache: bool = True,
     layouts: Iterable[Layout] | None = None,
 ) -> Scan:
-    """Finds every image of the known layouts under `root` and reads its header.
+    """Finds every image of a known layout under `root` and reads its header.
 
     Args:
         root: one archive's folder or a parent of all, at any depth.
-        progress: called with (files looked at, files in all), now and then.
-        cache: whether headers are remembered for the next scan, and those remembered are used for files of
-            unchanged size and time (see `pbvs.archives.scan_cache`). The result is the same.
-        layouts: the functions that know the images of a folder; by default `pbvs.archives.layouts.LAYOUTS`.
+        progress: called now and then with (files read, files in total).
+        cache: whether to reuse the cached headers of files with unchanged size and time, and to cache the
+            headers for the next scan (see `pbvs.archives.scan_cache`). The result is the same.
+        layouts: the layouts to recognise; by default `pbvs.archives.layouts.LAYOUTS`.
 
     Raises:
-        UsageError: `root` is no folder.
-        DataError: nothing under it lies as any known layout has it.
+        UsageError: `root` is not a folder.
+        DataError: no file under it matches a known layout.
     """
-    seen, problems = look(root, progress, cache=cache, layouts=layouts)
-    told = sorted((problem.path, problem.kind, problem.what) for problem in problems)
-    return Scan(_image_table(seen), pd.DataFrame(told, columns=list(PROBLEM_COLUMNS)))
+    images, problems = look(root, progress, cache=cache, layouts=layouts)
+    transforms: dict[Header, str] = {}
+    rows = []
+    for image in images:
+        e, h = image.entry, image.header
+        if h not in transforms:
+            transforms[h] = " ".join(map(repr, h.transform)) if h.transform else ""
+        about = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.file)
+        rows.append((*about, image.n_bytes, *h[:5], transforms[h], h.nodata, e.split, image.usable))
+    columns = map(list, zip(*rows, strict=True))
+    faults = sorted((problem.path, problem.kind, problem.what) for problem in problems)
+    return Scan(
+        pd.DataFrame(dict(zip(IMAGE_COLUMNS, columns, strict=True))),
+        pd.DataFrame(faults, columns=list(PROBLEM_COLUMNS)),
+    )
 
 
 def look(
@@ -173,215 +175,159 @@ def look(
     cache: bool = True,
     layouts: Iterable[Layout] | None = None,
 ) -> tuple[list[ScannedImage], list[Problem]]:
-    """As `scan`, with the same errors; gives the images, sorted by path, and the problems as objects."""
+    """Like `scan`, with the same errors, but returns objects: images, sorted by path, and problems."""
     if not root.is_dir():
         raise UsageError(
             "there is no such data folder", where=root, next_step="name the folder with the archives"
         )
-    found = find_images(root, layouts)
-    if not found.entries:
-        raise _nothing_found(root, found)
-    problems = [Problem(path, "unreadable", what) for path, what in found.unreadable]
-    if found.n_litter:
-        problems.append(
-            Problem("", "litter", f"{found.n_litter} files or folders of litter were passed over")
+    listing = find_images(root, layouts)
+    if not listing.entries and listing.unreadable:
+        path, reason = listing.unreadable[0]
+        raise DataError(
+            f"no image can be read here: {reason}",
+            where=root / path,
+            next_step="give yourself permission to read the folder",
         )
-    known = load_headers(root) if cache else {}
-    looks = _look_at_all(root, found, known, progress)
-    if cache:
-        _remember(root, looks, known)
-    problems += [one.problem for one in looks if one.problem]
-    seen = _with_equal_tiles(_without_duplicates([one.seen for one in looks], problems), problems)
-    problems += _gaps(seen)
-    return seen, problems
-
-
-def _nothing_found(root: Path, found: Listing) -> DataError:
-    if found.unreadable:
-        place, why = found.unreadable[0]
-        return DataError(
-            f"no image can be looked at here: {why}",
-            where=root / place,
-            next_step="make the folder readable for you",
+    if not listing.entries:
+        names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise DataError(
+            f"no image matches a known layout; found: {', '.join(names[:8]) + more or 'an empty folder'}",
+            where=root,
+            next_step=f"name the folder of the unpacked archives, which hold {EXPECTED_LAYOUTS}",
         )
-    names = sorted(p.name + "/" * p.is_dir() for p in root.iterdir())
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return DataError(
-        f"no image lies here as the archives have them; seen: {shown or 'an empty folder'}",
-        where=root,
-        next_step=f"point to the unpacked archives, which hold {EXPECTED_LAYOUTS}",
-    )
-
-
-def _image_table(seen: list[ScannedImage]) -> pd.DataFrame:
-    places: dict[Header, str] = {}
-    rows = []
-    for one in seen:
-        e, h = one.entry, one.header
-        if h not in places:
-            places[h] = " ".join(map(repr, h.transform)) if h.transform else ""
-        named = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.file, one.n_bytes)
-        rows.append((*named, *h[:5], places[h], h.nodata, e.split, one.usable))
-    columns = zip(*rows, strict=True)
-    return pd.DataFrame(dict(zip(IMAGE_COLUMNS, map(list, columns), strict=True)))
+    problems = [Problem(path, "unreadable", what) for path, what in listing.unreadable]
+    if listing.n_ignored:
+        what = f"{listing.n_ignored} hidden or system files and folders were ignored"
+        problems.append(Problem("", "litter", what))
+    cached = load_headers(root) if cache else {}
+    results = _read_all(root, listing, cached, progress)
+    lasting = {result.image.entry.file: result.lasting for result in results if result.lasting}
+    if cache and lasting != cached:
+        save_headers(root, lasting)
+    problems += [result.problem for result in results if result.problem]
+    return _cross_check([result.image for result in results], problems), problems
 
 
 # ---- one file
 
 
 class ReadResult(NamedTuple):
-    """What one file is; `known` is what may be remembered of it, if anything."""
+    """The image, its problem if any, and its header if that may be cached."""
 
-    seen: ScannedImage
+    image: ScannedImage
     problem: Problem | None
-    known: CachedHeader | None
+    lasting: CachedHeader | None
 
 
-def _look_at_all(
-    root: Path, found: Listing, known: Mapping[str, CachedHeader], progress: Progress | None
+def _read_all(
+    root: Path, listing: Listing, cached: Mapping[str, CachedHeader], progress: Progress | None
 ) -> list[ReadResult]:
-    """Looks at every entry; in threads from when more time goes into waiting for the disk than into work.
+    """Reads every entry, in order; with threads once a chunk waits for the disk longer than it computes.
 
-    Headers that the system has in its memory are read faster by one thread alone.
+    Headers that are in the system's memory are read faster by a single thread.
     """
     reader = HeaderReader()
 
-    def look_at(entries: list[Entry]) -> list[ReadResult]:
-        return [_look_at(root, e, reader, e.file in found.accompanied, known.get(e.file)) for e in entries]
+    def read_chunk(entries: list[Entry]) -> list[ReadResult]:
+        return [
+            _read_file(root, e, reader, e.file in listing.with_sidecars, cached.get(e.file)) for e in entries
+        ]
 
-    chunks = [found.entries[at : at + _CHUNK] for at in range(0, len(found.entries), _CHUNK)]
-    looks: list[ReadResult] = []
-
-    def take(chunk: list[ReadResult]) -> None:
-        looks.extend(chunk)
-        if progress:
-            progress(len(looks), len(found.entries))
-
-    with no_georeference_warnings():
-        left = iter(chunks)
-        for entries in left:
-            began, worked = time.perf_counter(), time.thread_time()
-            take(look_at(entries))
-            if time.perf_counter() - began > 2 * (time.thread_time() - worked):
-                _in_threads(look_at, left, take)
-    return looks
-
-
-def _in_threads(
-    look_at: Callable[[list[Entry]], list[ReadResult]],
-    chunks: Iterator[list[Entry]],
-    take: Callable[[list[ReadResult]], None],
-) -> None:
-    """Looks at all that is left, in order."""
-    with ThreadPoolExecutor(_N_THREADS) as pool:
+    n = len(listing.entries)
+    chunks = iter([listing.entries[at : at + _CHUNK] for at in range(0, n, _CHUNK)])
+    results: list[ReadResult] = []
+    with no_georeference_warnings(), ThreadPoolExecutor(_N_THREADS) as pool:
+        pending: Iterator[list[ReadResult]] = map(read_chunk, chunks)
+        is_threaded = False
         try:
-            for chunk in pool.map(look_at, chunks):
-                take(chunk)
-        finally:  # when interrupted, without waiting for all that is left
+            while len(results) < n:
+                wall, cpu = time.perf_counter(), time.thread_time()
+                results += next(pending)
+                if progress:
+                    progress(len(results), n)
+                if not is_threaded and time.perf_counter() - wall > 2 * (time.thread_time() - cpu):
+                    pending, is_threaded = pool.map(read_chunk, chunks), True
+        finally:  # an interrupt does not wait for the remaining chunks
             pool.shutdown(wait=False, cancel_futures=True)
+    return results
 
 
-def _look_at(
-    root: Path, entry: Entry, reader: HeaderReader, accompanied: bool, known: CachedHeader | None
+def _read_file(
+    root: Path, entry: Entry, reader: HeaderReader, has_sidecar: bool, cached: CachedHeader | None
 ) -> ReadResult:
-    n_bytes, header, lasting = 0, Header(), None
+    n_bytes, header, lasting, fault = 0, Header(), None, None
     try:
         path = os.path.join(root, entry.file)  # noqa: PTH118 (a hot loop)
         state = os.stat(path)  # noqa: PTH116
-        n_bytes, changed = state.st_size, state.st_mtime_ns
+        n_bytes, mtime_ns = state.st_size, state.st_mtime_ns
         if not stat.S_ISREG(state.st_mode):
-            raise ImageError("neither a file nor a folder")
-        if n_bytes == 0:
-            problem: Problem | None = Problem(entry.file, "empty", "the file has no bytes")
-        else:
-            if known and (known.n_bytes, known.mtime_ns) == (n_bytes, changed) and not accompanied:
-                header, lasting = known.header, known
-            else:
-                header = reader.read(path, accompanied)
-                if is_lasting(changed) and not accompanied:
-                    lasting = CachedHeader(n_bytes, changed, header)
-            problem = _fault_of(entry, header)
+            raise ImageError("not a regular file")
+        if cached and (cached.n_bytes, cached.mtime_ns) == (n_bytes, mtime_ns) and not has_sidecar:
+            header, lasting = cached.header, cached
+        elif n_bytes:
+            header = reader.read(path, has_sidecar)
+            if is_lasting(mtime_ns) and not has_sidecar:
+                lasting = CachedHeader(n_bytes, mtime_ns, header)
     except (ImageError, RasterioError, OSError, ValueError) as error:  # ValueError: of a CRS
-        problem = Problem(entry.file, "unreadable", f"the file cannot be read: {_reason(error)}")
+        reason = error.what if isinstance(error, ImageError) else getattr(error, "strerror", None) or error
+        fault = "unreadable", f"the file cannot be read: {reason}"
+    else:
+        if n_bytes == 0:
+            fault = "empty", "the file has no bytes"
+        elif header.bands != (bands := BANDS[entry.modality]):
+            fault = "bands", f"{header.bands} bands where {entry.modality} has {bands}"
+        elif header.palette:
+            fault = "bands", "a palette image: its values are indices, not intensities"
+        elif header.dtype not in ("uint8", "uint16"):
+            fault = "dtype", f"pixels are {header.dtype}, not uint8 or uint16"
+        elif entry.family == "stack" and not (header.crs and header.transform):
+            fault = "no_crs", f"the file is not georeferenced (no {'transform' if header.crs else 'CRS'})"
+    problem = Problem(entry.file, *fault) if fault else None
     return ReadResult(ScannedImage(entry, n_bytes, header, problem is None), problem, lasting)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ImageError):
-        return error.what
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _remember(root: Path, looks: list[ReadResult], known: Mapping[str, CachedHeader]) -> None:
-    now = {one.seen.entry.file: one.known for one in looks if one.known}
-    if now != known:
-        save_headers(root, now)
-
-
-def _fault_of(entry: Entry, header: Header) -> Problem | None:
-    path, bands = entry.file, BANDS[entry.modality]
-    if header.bands != bands:
-        return Problem(path, "bands", f"{header.bands} bands where {entry.modality} has {bands}")
-    if header.palette:
-        return Problem(path, "bands", "a palette image: its values are indices, no levels")
-    if header.dtype not in ("uint8", "uint16"):
-        return Problem(path, "dtype", f"pixels are {header.dtype}, not uint8 or uint16")
-    if entry.family == "stack" and not (header.crs and header.transform):
-        lacking = "transform" if header.crs else "CRS"
-        return Problem(path, "no_crs", f"the file does not say where on Earth it lies (no {lacking})")
-    return None
 
 
 # ---- all files together
 
 
-def _without_duplicates(seen: list[ScannedImage], problems: list[Problem]) -> list[ScannedImage]:
-    """Marks all but the first of files that stand for the same capture, by name without case."""
+def _cross_check(images: list[ScannedImage], problems: list[Problem]) -> list[ScannedImage]:
+    """Adds the problems that show only between files; returns the images, with those at fault unusable.
+
+    Duplicates: all but the first file of the same capture, names compared without case. Sizes: both tiles of
+    an EO/SAR pair that differ in size. Gaps: every modality that a location has no usable image of.
+    """
+    faults: dict[str, Problem] = {}
     first: dict[tuple[str, ...], str] = {}
-    kept: list[ScannedImage] = []
-    for one in seen:
-        e = one.entry
-        if one.usable:
-            names = (e.city.casefold(), e.location.casefold(), e.capture.casefold())
-            other = first.setdefault((e.family, e.modality, *names), e.file)
-            if other != e.file:
-                problems.append(Problem(e.file, "duplicate", f"stands for the same capture as {other}"))
-                one = replace(one, usable=False)
-        kept.append(one)
-    return kept
+    for e in (image.entry for image in images if image.usable):
+        names = (e.city.casefold(), e.location.casefold(), e.capture.casefold())
+        other = first.setdefault((e.family, e.modality, *names), e.file)
+        if other != e.file:
+            faults[e.file] = Problem(e.file, "duplicate", f"the same capture as {other}")
 
+    tiles: dict[str, list[ScannedImage]] = defaultdict(list)
+    for image in images:
+        if image.usable and image.entry.family == "eo_sar" and image.entry.file not in faults:
+            tiles[image.entry.location].append(image)
+    for pair in tiles.values():
+        sizes = {image.entry.file: (image.header.height_px, image.header.width_px) for image in pair}
+        if len(set(sizes.values())) > 1:
+            for file, (height, width) in sizes.items():
+                what = f"{height} x {width}, other than the tile of its pair"
+                faults[file] = Problem(file, "sizes", what)
+    problems += faults.values()
+    images = [replace(image, usable=False) if image.entry.file in faults else image for image in images]
 
-def _with_equal_tiles(seen: list[ScannedImage], problems: list[Problem]) -> list[ScannedImage]:
-    """Marks the two tiles of an EO/SAR pair when they differ in size: they cannot be one place."""
-    tiles: dict[str, tuple[int, int]] = {}
-    odd: set[str] = set()
-    for one in seen:
-        if one.usable and one.entry.family == "eo_sar":
-            size = (one.header.height_px, one.header.width_px)
-            if tiles.setdefault(one.entry.location, size) != size:
-                odd.add(one.entry.location)
-    kept: list[ScannedImage] = []
-    for one in seen:
-        if one.usable and one.entry.family == "eo_sar" and one.entry.location in odd:
-            told = f"{one.header.height_px} x {one.header.width_px}"
-            problems.append(Problem(one.entry.file, "sizes", f"{told}, other than the tile of its pair"))
-            one = replace(one, usable=False)
-        kept.append(one)
-    return kept
-
-
-def _gaps(seen: Iterable[ScannedImage]) -> Iterator[Problem]:
-    """A problem for each modality that a location lacks (among its usable images)."""
-    places: dict[tuple[str, str, str], list[ScannedImage]] = {}
-    for one in seen:
-        places.setdefault((one.entry.family, one.entry.city, one.entry.location), []).append(one)
-    for (family, _, location), images in places.items():
-        usable = [one.entry for one in images if one.usable]
-        have = {entry.modality for entry in usable}
-        lacking = [m for m in FAMILY_MODALITIES[family] if m not in have]  # type: ignore[index]
-        if lacking and family == "stack":
-            what = f"location {location} has no usable {', no '.join(lacking)}"
-            yield Problem(images[0].entry.path.parent.as_posix(), "missing_modality", what)
-        elif lacking and usable:
-            what = f"{usable[0].modality.upper()} without its {lacking[0].upper()}"
-            yield Problem(usable[0].file, "unpaired", what)
+    locations: dict[tuple[Family, str, str], list[ScannedImage]] = defaultdict(list)
+    for image in images:
+        locations[image.entry.family, image.entry.city, image.entry.location].append(image)
+    for (family, _, location), of_location in locations.items():
+        usable = [image.entry for image in of_location if image.usable]
+        missing = [m for m in FAMILY_MODALITIES[family] if m not in {entry.modality for entry in usable}]
+        if missing and family == "stack":
+            folder = of_location[0].entry.path.parent.as_posix()
+            what = f"location {location} has no usable {', no '.join(missing)}"
+            problems.append(Problem(folder, "missing_modality", what))
+        elif missing and usable:
+            what = f"{usable[0].modality.upper()} without its {missing[0].upper()}"
+            problems.append(Problem(usable[0].file, "unpaired", what))
+    return images

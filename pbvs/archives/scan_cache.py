@@ -1,7 +1,7 @@
-"""Headers remembered from one scan of a root to the next, so that only new and changed files are opened.
+"""A cache of headers, so that a scan opens only the files that are new or changed since the previous scan.
 
-One file a root in the cache folder: a line that tells what it is, with the SHA-256 of the line that follows.
-What is torn, changed, or written by another version or for another root is not used, and written anew.
+One file per root in the cache folder. Its first line describes the second line and holds its SHA-256. A file
+that is truncated or corrupt, or written by another version or for another root, is ignored and replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rasterio
 
@@ -23,12 +23,12 @@ from pbvs.core.files import atomic_write, cache_folder
 
 _LOG = logging.getLogger(__name__)
 _SCHEMA = 1
-# A file system may keep times to two seconds only: a later change of so young a file would not show.
+# Some file systems round times to two seconds: a later change of a younger file might not show.
 _YOUNG_NS = 2_000_000_000
 
 
 class CachedHeader(NamedTuple):
-    """The header of a file as it was at that size and time of change."""
+    """The header of a file at this size and modification time."""
 
     n_bytes: int
     mtime_ns: int
@@ -36,25 +36,37 @@ class CachedHeader(NamedTuple):
 
 
 def is_lasting(mtime_ns: int) -> bool:
-    """Whether a file changed long enough ago that any later change will show in its time."""
+    """Whether a file is old enough for any later change to show in its modification time."""
     return mtime_ns < time.time_ns() - _YOUNG_NS
 
 
 def load_headers(root: Path) -> dict[str, CachedHeader]:
-    """What is remembered of the files below `root`, by their place below it; nothing when in doubt."""
+    """The cached headers of the files below `root`, by path below it; empty when the cache is invalid."""
     try:
-        return _unpacked(_path(root).read_bytes(), root)
-    except (PbvsError, OSError):  # as good as none; should it be the folder's fault, writing will tell
+        about, _, body = _path(root).read_bytes().partition(b"\n")
+        if about != _about(root, body):
+            return {}
+    except (PbvsError, OSError):  # no cache yet, or an unusable folder, which writing will report
         return {}
+    rows, *columns = json.loads(body)
+    headers = [Header._make((*row[:5], row[5] and tuple(row[5]), *row[6:])) for row in rows]
+    return {
+        file: CachedHeader(n_bytes, mtime_ns, headers[index])
+        for file, n_bytes, mtime_ns, index in zip(*columns, strict=True)
+    }
 
 
-def save_headers(root: Path, known: Mapping[str, CachedHeader]) -> None:
-    """Remembers the headers of the files below `root`, in place of what was; a failure is only logged."""
+def save_headers(root: Path, cached: Mapping[str, CachedHeader]) -> None:
+    """Replaces the cache of `root`; a failure is only logged."""
+    indices: dict[Header, int] = {}  # equal headers are written once
+    rows = [(file, *c[:2], indices.setdefault(c.header, len(indices))) for file, c in cached.items()]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+    body = json.dumps([list(indices), *columns], separators=(",", ":")).encode()
     try:
-        with atomic_write(_path(root)) as beside:
-            beside.write_bytes(_packed(root, known))
+        with atomic_write(_path(root)) as tmp_path:
+            tmp_path.write_bytes(_about(root, body) + b"\n" + body)
     except (PbvsError, OSError) as error:
-        _LOG.warning("the next scan opens every file again: this one cannot be remembered: %s", error)
+        _LOG.warning("the headers cannot be cached, the next scan opens every file again: %s", error)
 
 
 def _path(root: Path) -> Path:
@@ -63,39 +75,13 @@ def _path(root: Path) -> Path:
 
 
 def _about(root: Path, body: bytes) -> bytes:
-    """The first line of a cache file: all on which the truth of its body depends, but for the files."""
+    """The first line of a cache file: everything that its validity depends on, apart from the files."""
     about = {
         "schema": _SCHEMA,
         "root": str(root.resolve()),
-        # Another version may read a header otherwise, another GDAL name a CRS otherwise.
+        # Another version may read headers differently, another GDAL may name a CRS differently.
         "made_with": [pbvs.__version__, rasterio.__version__, rasterio.__gdal_version__],
         "header": Header._fields,
         "sha256": hashlib.sha256(body).hexdigest(),
     }
     return json.dumps(about).encode()
-
-
-def _packed(root: Path, known: Mapping[str, CachedHeader]) -> bytes:
-    numbers: dict[Header, int] = {}  # equal headers are written once
-    rows = [(file, *k[:2], numbers.setdefault(k.header, len(numbers))) for file, k in known.items()]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
-    body = json.dumps([list(numbers), *columns], separators=(",", ":")).encode()
-    return _about(root, body) + b"\n" + body
-
-
-def _unpacked(packed: bytes, root: Path) -> dict[str, CachedHeader]:
-    about, _, body = packed.partition(b"\n")
-    if about != _about(root, body):
-        return {}
-    told, *columns = json.loads(body)
-    headers = [_header(*values) for values in told]
-    return {
-        file: CachedHeader(n_bytes, mtime_ns, headers[number])
-        for file, n_bytes, mtime_ns, number in zip(*columns, strict=True)
-    }
-
-
-def _header(
-    height: int, width: int, bands: int, dtype: str, crs: str, transform: Any, nodata: Any, palette: bool
-) -> Header:
-    return Header(height, width, bands, dtype, crs, transform and tuple(transform), nodata, palette)

@@ -66,11 +66,11 @@ def ablate(
     from pbvs.score.rules import ScoreConfig
 
     folder = tasks or ablation_folder()
-    book = TaskSet(folder, split_overrides(set_ or [], TaskSet(folder).names))
-    found_rows = read_rows(rows or ablation_folder() / ROWS, book)
+    task_set = TaskSet(folder, split_overrides(set_ or [], TaskSet(folder).names))
+    found_rows = read_rows(rows or ablation_folder() / ROWS, task_set)
     shower = StepProgress()
     settings = ChainSettings(
-        book=book,
+        task_set=task_set,
         tasks=(),
         data=data,
         test=test,
@@ -78,19 +78,20 @@ def ablate(
         runs=runs,
         out=out,
         metric_weights=weights.value,
-        ranking=ScoreConfig(rules.value, fid_layer),
+        score_config=ScoreConfig(rules.value, fid_layer),
         accelerator=device.value,
         precision=precision.value,
         extra_data=False,
         data_workers=data_workers,
         progress=shower.show,
+        warn=console.say,
     )
     laid_out = ablation(settings, found_rows)
 
     def tell(event: Event) -> None:
         shower.close()
         write = console.result if dry_run and not json else console.say  # a plan is the result
-        write(f"{event.step:<28} {event.state}: {event.words}")
+        write(f"{event.step:<28} {event.state}: {event.message}")
 
     with shower:
         run_steps(laid_out.steps, tell, plan_only=dry_run)
@@ -117,7 +118,7 @@ def _show(table: dict[str, Any]) -> None:
     if table["left_out"]:
         console.result(f"without test images and targets, so without cells: {', '.join(table['left_out'])}")
     if table["marked"]:
-        console.result(f"{table['disclaimer']}: not to be ranked beside the published scores")
+        console.result(f"{table['marked']}: not to be ranked beside the published scores")
 
 
 def _cell(found: dict[str, Any] | None) -> str:

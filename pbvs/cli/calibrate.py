@@ -19,6 +19,7 @@ from pbvs.cli.options import (
     RulesOption,
     RunsOption,
     SetOption,
+    SolutionOption,
     TasksFolderOption,
     Weights,
     WeightsOption,
@@ -63,6 +64,7 @@ def calibrate(
     runs: RunsOption = Path("runs"),
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     rules: RulesOption = Rules.y2024,
     fid_layer: LayerOption = 64,
     weights: WeightsOption = Weights.official,
@@ -78,6 +80,7 @@ def calibrate(
     from pbvs.core.device import device_of_process
     from pbvs.core.files import write_csv, write_text
     from pbvs.dataset.index import PreparedData
+    from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
     from pbvs.perceptual.metric_weights import disclaimer
     from pbvs.pipeline.calibrate import calibrate
@@ -93,11 +96,11 @@ def calibrate(
     for path in (write, plot, csv):
         if path is not None and path.exists() and not overwrite:
             raise UsageError("the file is there already", where=path, next_step="give --overwrite")
-    book = task_set_with(tasks, task, set_)
-    graph = book.graph(task)
+    task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
+    graph = task_set.graph(task)
     if is_average(graph):
         with console.progress(f"calibrate {task}") as advance:
-            by_member = members(book, graph, Runs(runs), device_of_process(device.value))
+            by_member = members(task_set, graph, Runs(runs), device_of_process(device.value))
             average = ensemble_weights(graph, PreparedData.open(data), by_member, advance)
         if write:
             write_text(write, task_with_weights(graph, average))
@@ -108,7 +111,7 @@ def calibrate(
     if by is By.score:
         check_metric_weights({"inception", "vgg16"}, weights.value)
         judge = Scorer.remembering(weights.value, device=where)
-    upstream = None if before is None else Translator(book, task, Runs(runs), where, before)
+    upstream = None if before is None else Translator(task_set, task, Runs(runs), where, before)
     pairs = Pairs(graph, PreparedData.open(data), upstream)
     with console.progress(f"calibrate {task}") as advance:
         found = calibrate(

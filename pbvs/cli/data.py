@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pbvs.cli import console
-from pbvs.cli.options import JsonFlag, OverwriteFlag, TasksFolderOption
+from pbvs.cli.options import JsonFlag, OverwriteFlag, SolutionOption, TasksFolderOption
 
 if TYPE_CHECKING:
     from pbvs.graph.spec import TaskSpec
@@ -98,6 +98,7 @@ def prepare(
         int | None, typer.Option("--workers", min=1, help="Threads; default: one a CPU, up to 8.")
     ] = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Every capture of a location onto one grid, once; does only what is missing or changed.
@@ -105,12 +106,13 @@ def prepare(
     What is not given comes from the task files. Under torchrun or srun the processes share the work.
     """
     from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import TaskSet
     from pbvs.pipeline.train import grid_size_px, prepare_rules
     from pbvs.prepare.prepare import prepare as prepare_root
 
-    book = TaskSet(tasks)
-    graphs = [book.graph(name) for name in task or TASKS]
+    task_set = TaskSet(tasks_folder(solution, tasks))
+    graphs = [task_set.graph(name) for name in task or [name for name in TASKS if name in task_set.names]]
     specs = [graph.spec for graph in graphs]
     size_px = None if native else ((size, size) if size else max(grid_size_px(graph) for graph in graphs))
     rules = prepare_rules(

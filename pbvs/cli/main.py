@@ -22,6 +22,7 @@ from pbvs.cli import (
     report,
     run,
     score,
+    solutions,
     submit,
     tasks,
     train,
@@ -38,6 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tasks.app, name="tasks")
+app.command("solutions")(solutions.solutions)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)

@@ -60,7 +60,10 @@ LpipsOption = Annotated[LpipsNet, typer.Option("--lpips", help="Network of LPIPS
 JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable, to stdout.")]
 OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")]
 TasksFolderOption = Annotated[
-    Path | None, typer.Option("--tasks", help="Folder of task files; default: those that come with pbvs.")
+    Path | None, typer.Option("--tasks", help="Folder of task files of your own, in place of --solution.")
+]
+SolutionOption = Annotated[
+    str | None, typer.Option("--solution", help="Whose tasks: see `pbvs solutions`; default: winning2024.")
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of training runs.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pbvs.cli import console
-from pbvs.cli.options import OverwriteFlag, RunsOption, TasksFolderOption
+from pbvs.cli.options import OverwriteFlag, RunsOption, SolutionOption, TasksFolderOption
 from pbvs.cli.run import beside
 from pbvs.core.errors import UsageError
 
@@ -39,10 +39,12 @@ def report(
     ] = False,
     runs: RunsOption = Path("runs"),
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     overwrite: OverwriteFlag = False,
 ) -> None:
     """Makes one page that needs no network: scores, charts, and every image beside its target."""
     from pbvs.core.challenge import TASKS
+    from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import TaskSet
     from pbvs.report.page import Request, Submission, write_page
 
@@ -51,14 +53,14 @@ def report(
     where = targets or beside(test)
     if where is None:
         raise UsageError("no targets beside the inputs", where=test, next_step="name them with --targets")
-    book = TaskSet(tasks)
+    task_set = TaskSet(tasks_folder(solution, tasks))
     asked = Request(
         Submission(submission),
         test,
         where,
         other=Submission(against) if against else None,
         runs=runs,
-        graphs={task: book.graph(task).described() for task in TASKS if task in book.names},
+        graphs={task: task_set.graph(task).described() for task in TASKS if task in task_set.names},
         figures=figure or (),
         most_images=images,
         full=full,

@@ -21,6 +21,7 @@ from pbvs.cli.options import (
     Rules,
     RulesOption,
     RunsOption,
+    SolutionOption,
     TasksFolderOption,
     Weights,
     WeightsOption,
@@ -56,6 +57,7 @@ def run(
         typer.Option("--set", metavar="TASK.KEY=VALUE", help="Lay a value over a task file (TOML value)."),
     ] = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     weights: WeightsOption = Weights.official,
     rules: RulesOption = Rules.y2024,
     fid_layer: LayerOption = 64,
@@ -70,18 +72,18 @@ def run(
 ) -> None:
     """From the archives to a checked zip; the same command again does only what has changed."""
     from pbvs.core.challenge import TASKS
-    from pbvs.graph.task_files import split_overrides
+    from pbvs.graph.task_files import split_overrides, tasks_folder
     from pbvs.graph.task_set import TaskSet
     from pbvs.pipeline.chain import ChainSettings, chain
     from pbvs.pipeline.steps import Event, chosen_steps, run_steps
     from pbvs.score.results import read_score
     from pbvs.score.rules import ScoreConfig
 
-    known = TaskSet(tasks).names
-    book = TaskSet(tasks, split_overrides(set_ or [], known))
+    folder = tasks_folder(solution, tasks)
+    task_set = TaskSet(folder, split_overrides(set_ or [], TaskSet(folder).names))
     shower = StepProgress()
     settings = ChainSettings(
-        book=book,
+        task_set=task_set,
         tasks=tuple(names or TASKS),
         data=data,
         test=test,
@@ -89,12 +91,13 @@ def run(
         runs=runs,
         out=out,
         metric_weights=weights.value,
-        ranking=ScoreConfig(rules.value, fid_layer),
+        score_config=ScoreConfig(rules.value, fid_layer),
         accelerator=device.value,
         precision=precision.value,
         extra_data=extra_data,
         data_workers=data_workers,
         progress=shower.show,
+        warn=console.say,
     )
     events: list[Event] = []
 
@@ -102,19 +105,19 @@ def run(
         shower.close()
         events.append(event)
         write = console.result if dry_run and not json else console.say  # a plan is the result
-        write(f"{event.step:<24} {event.state}: {event.words}")
+        write(f"{event.step:<24} {event.state}: {event.message}")
 
     steps = chosen_steps(chain(settings), start, end)
     with shower:
         run_steps(steps, tell, plan_only=dry_run, accepted=accept or [])
     scored = any(step.name == "score" for step in steps) and not dry_run
     if json:
-        told = [{"step": e.step, "state": e.state, "words": e.words} for e in events if e.state != "doing"]
+        told = [{"step": e.step, "state": e.state, "words": e.message} for e in events if e.state != "doing"]
         console.result_json({"steps": told, "score": read_score(settings.score_json) if scored else None})
         return
     if scored:
         _show_beside_board(read_score(settings.score_json))
-    for path in settings.made():
+    for path in settings.results():
         if path.exists() and not dry_run:
             console.result(str(path))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pbvs.cli import console
-from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, TasksFolderOption
+from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, SolutionOption, TasksFolderOption
 
 if TYPE_CHECKING:
     from pbvs.submission import CheckReport, Expected
@@ -66,6 +66,7 @@ def build(
     allow_size: AllowSize = False,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
@@ -76,7 +77,7 @@ def build(
     from pbvs.pipeline.translation_record import mean_seconds_per_image, provenance
     from pbvs.submission.ledger_rows import note_build
 
-    expected = _expected(tasks, set_)
+    expected = _expected(tasks, solution, set_)
     if not predictions.is_dir():
         raise UsageError("there is no such folder of predictions", where=predictions)
     if (predictions / PREDICTIONS).is_dir():
@@ -120,6 +121,7 @@ def check(
     allow_size: AllowSize = False,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Checks any zip against the platform's rules, without unpacking it; exit 1 if it breaks one."""
@@ -128,7 +130,7 @@ def check(
     allow = [kind for kind, on in (("constant", allow_constant), ("size", allow_size)) if on]
     with console.progress("check") as advance:
         report = submission.check(
-            zip_path, _expected(tasks, set_), inputs=inputs, allow=allow, progress=advance
+            zip_path, _expected(tasks, solution, set_), inputs=inputs, allow=allow, progress=advance
         )
     if json:
         problems = [{"path": p.path, "kind": p.kind, "what": p.what, "cure": p.cure} for p in report.problems]
@@ -151,9 +153,9 @@ def _tell(zip_path: Path, report: CheckReport) -> None:
     console.result(f"{zip_path}: {verdict}; {counts}; {report.n_bytes / 1e6:.2f} MB")
 
 
-def _expected(tasks: Path | None, overrides: list[str] | None) -> dict[str, Expected]:
+def _expected(tasks: Path | None, solution: str | None, overrides: list[str] | None) -> dict[str, Expected]:
     from pbvs.core.challenge import TASKS
-    from pbvs.graph.task_files import split_overrides
+    from pbvs.graph.task_files import split_overrides, tasks_folder
     from pbvs.pipeline.expected import expected_images
 
-    return expected_images(tasks, split_overrides(overrides or [], TASKS))
+    return expected_images(tasks_folder(solution, tasks), split_overrides(overrides or [], TASKS))

@@ -19,6 +19,7 @@ from pbvs.cli.options import (
     PrecisionOption,
     RunsOption,
     SetOption,
+    SolutionOption,
     TasksFolderOption,
     Weights,
     WeightsOption,
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 def train(
     task: Annotated[str, typer.Argument(help="Name of the task.")],
     data: Annotated[Path, typer.Option("--data", help="Folder that `pbvs data prepare` made.")],
+    validation_data: Annotated[
+        Path | None,
+        typer.Option("--validation-data", help="Folder with the held-out locations at the task's size."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: TASK in --runs.")] = None,
     runs: RunsOption = Path("runs"),
     resume: Annotated[
@@ -45,6 +50,7 @@ def train(
     ] = None,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
     devices: Annotated[
@@ -58,19 +64,23 @@ def train(
 ) -> None:
     """Trains every network of TASK; the same command goes on with a run that was stopped."""
     from pbvs.core.fabric import make_fabric
+    from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
     from pbvs.pipeline.runs import Runs
     from pbvs.pipeline.train import NodeTraining, check_metric_weights
 
-    graph = task_set_with(tasks, task, set_).graph(task)
-    if not graph.trainable:
+    task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
+    graph = task_set.graph(task)
+    if not graph.trained:
         raise UsageError(
             f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
         )
     found = Runs(runs, elsewhere={task: out} if out else {})
     trainings = [
-        NodeTraining(graph.spec, node, data, found, weights.value, precision.value)
-        for node in graph.trainable
+        NodeTraining(
+            task_set, task, node, data, found, weights.value, precision.value, validation=validation_data
+        )
+        for node in graph.trained
     ]
     if dry_run:
         _plan(trainings, json)
@@ -94,7 +104,7 @@ def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int
             if advance is not None:
                 advance(done, total, console.told(dict(terms)))
 
-        told = train_node(
+        result = train_node(
             training,
             fabric,
             report,
@@ -108,14 +118,14 @@ def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int
         console.result_json(
             {
                 "folder": str(training.folder),
-                "images": told.outcome.images_seen,
-                "best_score": told.outcome.best_score,
-                "ended_early": told.outcome.ended_early,
-                "seconds": told.outcome.seconds,
+                "images": result.outcome.images_seen,
+                "best_score": result.outcome.best_score,
+                "ended_early": result.outcome.ended_early,
+                "seconds": result.outcome.seconds,
             }
         )
     else:
-        console.result(told.told)
+        console.result(result.summary)
 
 
 def _plan(trainings: list[NodeTraining], json: bool) -> None:

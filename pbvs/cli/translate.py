@@ -17,6 +17,7 @@ from pbvs.cli.options import (
     OverwriteFlag,
     RunsOption,
     SetOption,
+    SolutionOption,
     TasksFolderOption,
 )
 
@@ -50,6 +51,7 @@ def translate(
     end: Annotated[str | None, typer.Option("--to", help="Last node to run.")] = None,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
+    solution: SolutionOption = None,
     device: DeviceOption = Device.auto,
     precision: Annotated[
         TranslatePrecision,
@@ -79,19 +81,25 @@ def translate(
     from pbvs.core.device import device_of_process
     from pbvs.core.process_group import started_process_group
     from pbvs.graph.node import InferenceOptions
+    from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
     from pbvs.pipeline.runs import runs_with
     from pbvs.pipeline.translate import translate_folder
     from pbvs.pipeline.translator import Translator
 
-    book = task_set_with(tasks, task, set_)
-    graph = book.graph(task)
-    found = runs_with(book, task, runs, checkpoint)
-    computing = InferenceOptions(precision.value, strips)
-    part = graph.part(start, end)
-    translator = Translator(book, task, found, device_of_process(device.value), part, computing)
-    share = started_process_group()
-    with console.progress(f"{task}.translate") if share.rank == 0 else nullcontext() as advance:
+    task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
+    graph = task_set.graph(task)
+    options = InferenceOptions(precision.value, strips)
+    translator = Translator(
+        task_set,
+        task,
+        runs_with(task_set, task, runs, checkpoint),
+        device_of_process(device.value),
+        graph.part(start, end),
+        options,
+    )
+    group = started_process_group()
+    with console.progress(f"{task}.translate") if group.rank == 0 else nullcontext() as advance:
         done = translate_folder(
             translator,
             inputs,
@@ -100,13 +108,23 @@ def translate(
             batch=batch,
             format=format.value,
             progress=advance,
-            share=share,
+            group=group,
         )
-    if share.rank:
-        return  # of several processes, the first one tells
+    if group.rank:
+        return  # of several processes, the first one reports
     if json:
-        told = {"images": done.images, "made_now": done.made_now, "seconds_per_image": done.seconds_per_image}
-        console.result_json({"task": task, "out": str(out), **told})
-    else:
-        there = "" if done.made_now == done.images else f" ({done.images - done.made_now} were there)"
-        console.result(f"{done.images} images{there}, {done.seconds_per_image:.3f} s each: {out}")
+        console.result_json(
+            {
+                "task": task,
+                "out": str(out),
+                "images": done.images,
+                "made_now": done.new_images,
+                "seconds_per_image": done.seconds_per_image,
+                "weights_from_images": translator.images_seen,
+            }
+        )
+        return
+    there = "" if done.new_images == done.images else f" ({done.images - done.new_images} were there)"
+    console.result(f"{done.images} images{there}, {done.seconds_per_image:.3f} s each: {out}")
+    if done.weights:
+        console.result(done.weights)

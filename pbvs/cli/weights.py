@@ -12,11 +12,9 @@ import typer
 
 from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag
-from pbvs.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pbvs.perceptual.metric_weights import FileRow
-    from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 
 app = typer.Typer(
     help="The weights of FID, LPIPS and VGG; trained ones for other programs.", no_args_is_help=True
@@ -97,23 +95,19 @@ def standin(
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Trained weights: a .safetensors file of a run.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for latest_net_G.pth and latest_net_D.pth.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
     overwrite: OverwriteFlag = False,
 ) -> None:
-    """Writes trained weights as the published pix2pixHD saves them (the average, where one was kept)."""
-    from pbvs.graph.trained import trained_discriminator, trained_generator
-    from pbvs.systems.pix2pixhd.official import official_path, to_official, write_official
+    """Writes trained weights as the system's published code saves them (the average, where one was kept)."""
+    from pbvs.systems.registry import system_named
     from pbvs.training.checkpoint import load_weights
 
-    header, made = load_weights(checkpoint, "G")
-    networks: dict[str, Generator | Discriminator] = {"G": trained_generator(header, made)}
-    if judged := load_weights(checkpoint, "D")[1]:
-        networks["D"] = trained_discriminator(header, judged)
-    there = [path for name in networks if (path := official_path(out, name)).exists()]
-    if there and not overwrite:
-        raise UsageError("the file is there already", where=there[0], next_step="add --overwrite")
-    for path, network in zip(write_official(out, networks), networks.values(), strict=True):
-        console.result(f"{path}: {to_official(network)[0]}")
+    record, states = load_weights(checkpoint)
+    system = system_named(record.system)
+    config = system.config.model_validate(record.config)
+    written = system.load().export(config, record.bands, states, out, overwrite=overwrite)
+    for path, summary in written.items():
+        console.result(f"{path}: {summary}")
 
 
 def _show(rows: list[FileRow], json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Line charts as SVG: no library, readable in light and dark, on screen and in print."""
+"""Line charts and histograms as SVG, without a library; for light and dark screens and for print."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 20, 56, 52
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, distinguishable for colour-blind readers.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _STYLE = """
 svg { font: 13px sans-serif }
@@ -29,22 +29,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line at `x`, or a band from there to `x_end`, with words beside it."""
+    """A labelled vertical line at `x`, or a band from `x` to `x_end`."""
 
     x: float
-    words: str
+    label: str
     x_end: float | None = None
 
 
 def line_chart(
     title: str, x_label: str, y_label: str, lines: Sequence[Line], marks: Sequence[Mark] = ()
 ) -> str:
-    """A chart of lines on common axes, as an SVG document.
+    """Lines on common axes, as an SVG document.
 
     Args:
-        title: also what a screen reader says.
+        title: also read out by screen readers.
         x_label, y_label: with their units.
-        lines: one or more, each with a point or more; points that are not finite are left out.
+        lines: one or more, each with at least one finite point; points that are not finite are left out.
         marks: vertical lines and bands.
     """
     points = [
@@ -53,19 +53,26 @@ def line_chart(
     ]
     x_axis = _Axis.over([x for line in points for x, _ in line], _LEFT, _WIDTH - _RIGHT)
     y_axis = _Axis.over([y for line in points for _, y in line], _HEIGHT - _BOTTOM, _TOP)
-    return _document(
-        title,
-        x_label,
-        y_label,
-        _grid(x_axis, y_axis),
-        _marks(marks, x_axis),
-        [_polyline(line, x_axis, y_axis, i) for i, line in enumerate(points)],
-        [_legend(line.name, i) for i, line in enumerate(lines)],
-    )
+    curves, legend = [], []
+    for i, (line, line_points) in enumerate(zip(lines, points, strict=True)):
+        colour = _COLOURS[i % len(_COLOURS)]
+        at = " ".join(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in line_points)
+        if len(line_points) == 1:
+            x, y = at.split(",")
+            curves.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
+        else:
+            curves.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        left, top = _LEFT + 220 * (i % 3), 36 + 14 * (i // 3)
+        legend.append(
+            f'<line x1="{left}" y1="{top}" x2="{left + 22}" y2="{top}" stroke="{colour}" stroke-width="3"/>'
+            + _text(left + 28, top + 4, line.name, "start")
+        )
+    grid = _grid(x_axis, y_axis)
+    return _document(title, x_label, y_label, grid, _marks(marks, x_axis), curves, legend)
 
 
 def histogram(title: str, x_label: str, values: Sequence[float], n_bins: int = 20) -> str:
-    """How many of `values` (one or more, finite) lie where, as an SVG document."""
+    """The distribution of `values` (one or more, finite) over `n_bins` equal bins, as an SVG document."""
     low, high = min(values), max(values)
     width = (high - low) / n_bins or 1.0
     counts = [0] * n_bins
@@ -97,7 +104,7 @@ def _document(title: str, x_label: str, y_label: str, *groups: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class _Axis:
-    """Values from `low` to `high` go to pixels from `start` to `end`."""
+    """Maps values from `low` to `high` linearly to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -122,10 +129,10 @@ class _Axis:
         return [i * step for i in range(first, math.floor(self.high / step) + 1)]
 
 
-def _text(x: float, y: float, words: str, anchor: str = "middle", weight: str = "normal") -> str:
+def _text(x: float, y: float, text: str, anchor: str = "middle", weight: str = "normal") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="currentColor">{escape(words)}</text>'
+        f'fill="currentColor">{escape(text)}</text>'
     )
 
 
@@ -150,7 +157,7 @@ def _stroke(x1: float, y1: float, x2: float, y2: float, opacity: float, dash: st
 
 
 def _marks(marks: Sequence[Mark], x_axis: _Axis) -> list[str]:
-    """Words go to the side with more room, each a line lower than the one before."""
+    """Each label goes to the side with more room, one line below the previous one."""
     parts = []
     for i, mark in enumerate(marks):
         x = x_axis.at(mark.x)
@@ -163,23 +170,5 @@ def _marks(marks: Sequence[Mark], x_axis: _Axis) -> list[str]:
             x += width
         is_right = x > (_LEFT + _WIDTH) * 0.6
         y = _TOP + 14 + 16 * i
-        parts.append(_text(x - 6 if is_right else x + 6, y, mark.words, "end" if is_right else "start"))
+        parts.append(_text(x - 6 if is_right else x + 6, y, mark.label, "end" if is_right else "start"))
     return parts
-
-
-def _polyline(points: list[tuple[float, float]], x_axis: _Axis, y_axis: _Axis, n: int) -> str:
-    at = " ".join(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in points)
-    colour = _COLOURS[n % len(_COLOURS)]
-    if len(points) == 1:
-        x, y = at.split(",")
-        return f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
-    return f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"/>'
-
-
-def _legend(name: str, n: int) -> str:
-    x = _LEFT + 220 * (n % 3)
-    y = 36 + 14 * (n // 3)
-    colour = _COLOURS[n % len(_COLOURS)]
-    return f'<line x1="{x}" y1="{y}" x2="{x + 22}" y2="{y}" stroke="{colour}" stroke-width="3"/>' + _text(
-        x + 28, y + 4, name, "start"
-    )

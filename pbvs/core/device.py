@@ -49,3 +49,9 @@ def check_device(accelerator: str) -> None:
             where=f"--device {accelerator}",
             next_step="use --device cpu",
         )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: a device's, or the main one."""
+    phrases = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(phrase in str(error).lower() for phrase in phrases)

@@ -1,7 +1,7 @@
-"""Every error that a user can meet: it says what is wrong, where, and what to do next.
+"""Every error that reaches the user: what is wrong, where, and what to do next.
 
-`exit_code` follows the command line's contract: 1, the data or the run is at fault;
-2, the command was misused.
+`exit_code` is the exit status of the command line: 1 for a fault of the data or the run,
+2 for a misused command.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 class PbvsError(Exception):
-    """Root of all errors of this package; its text is shown to the user as it is.
+    """Root of all errors of this package; its text is printed to the user unchanged.
 
     Args:
         what: the fault, in one sentence.
-        where: the file, key or image that is at fault; left out when there is none.
+        where: the file, key or image at fault; None when there is none.
         next_step: what the user can do about it.
     """
 
@@ -36,45 +36,45 @@ class PbvsError(Exception):
 
 
 class UsageError(PbvsError):
-    """The command was called with words that cannot be meant so: an unknown task, key or folder."""
+    """An argument is invalid: an unknown task, key or folder."""
 
     exit_code = 2
 
 
 class TaskError(UsageError):
-    """A task file, or a value set over it, is wrong: unknown key or node, wrong type, cycle, bands."""
+    """A task file, or a value that overrides it, is wrong: unknown key or node, wrong type, cycle, bands."""
 
 
 class DataError(PbvsError):
-    """The data is at fault: empty, of another layout, unreadable, not pairing."""
+    """The data is at fault: empty, of an unknown layout, unreadable, unpaired."""
 
 
 class ImageError(DataError):
-    """One image cannot be read or is not what its place asks for."""
+    """An image cannot be read, or has the wrong format, size, type or bands."""
 
 
 class CheckpointError(PbvsError):
-    """Weights or training state are missing, torn, or belong to something else."""
+    """Weights or training state are missing, truncated or corrupt, or belong to something else."""
 
 
 class TrainingError(PbvsError):
-    """Training cannot go on: a loss is not finite, memory ran out, nothing to train on."""
+    """Training cannot continue: a loss is not finite, out of memory, no training data."""
 
 
 class ScoreError(PbvsError):
-    """A score cannot be computed from what was given."""
+    """A score cannot be computed from its inputs."""
 
 
 class WeightsError(PbvsError):
-    """A judge's weights are missing, torn, or not the official ones."""
+    """Weights of a metric network are missing, truncated or corrupt, or not the official ones."""
 
 
 class SubmissionError(PbvsError):
-    """A zip cannot be built, or does not keep the platform's rules."""
+    """A zip cannot be built, or breaks the platform's rules."""
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Words for an error about an unknown `name`: the nearest known one, and all of them."""
+    """A hint for an error about an unknown `name`: the most similar known name, then all known names."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

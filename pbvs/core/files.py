@@ -1,4 +1,4 @@
-"""Writing files that are whole or not there, and telling files by their contents."""
+"""Atomic writes, hashes of files, and the cache folder."""
 
 from __future__ import annotations
 
@@ -16,40 +16,38 @@ from typing import Any
 
 from pbvs.core.errors import UsageError
 
-_CHUNK_BYTES = 1 << 20
-
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; it takes `path`'s place only when the block ends well.
+    """Yields a temporary path in the same folder, which replaces `path` when the block succeeds.
 
-    The stand-in keeps the suffix, for writers that choose a format by it. Parent folders are made.
-    A process killed within the block leaves `path` as it was.
+    The temporary path keeps the suffix, for writers that choose a format by it. Parent folders are created.
+    A process killed within the block leaves `path` unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}-{threading.get_native_id()}"  # two may write one file, and the last one stays
-    beside = path.with_name(f".{path.stem}.{writer}.part{path.suffix}")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"  # two may write one file; the last one wins
+    tmp_path = path.with_name(f".{path.stem}.{writer}.part{path.suffix}")
     try:
-        yield beside
-        beside.replace(path)
+        yield tmp_path
+        tmp_path.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        tmp_path.unlink(missing_ok=True)
 
 
 def remove_partials(folder: Path) -> None:
-    """Takes away what killed processes left unfinished below `folder`; nothing else may be writing there."""
+    """Deletes the unfinished files of killed processes below `folder`; nothing else may be writing there."""
     for part in folder.rglob(".*.part*"):
         part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text to `path`, whole or not at all."""
-    with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    """Writes UTF-8 text to `path`, atomically."""
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_text(text, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a header and rows as CSV to `path`, whole or not at all; lines end with a newline only."""
+    """Writes a header and rows as CSV to `path`, atomically; lines end with `\\n`."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns)
@@ -58,15 +56,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as sorted, indented JSON to `path`, whole or not at all."""
+    """Writes `value` as sorted, indented JSON to `path`, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def cache_folder() -> Path:
-    """The folder for all that can be made again: `PBVS_CACHE`, else `pbvs` in the user's cache folder.
+    """The folder for everything that can be rebuilt: `PBVS_CACHE`, else `pbvs` in the user's cache folder.
 
     Raises:
-        UsageError: neither is told by the environment, and the user has no home folder.
+        UsageError: no environment variable names it, and the user has no home folder.
     """
     if ours := os.environ.get("PBVS_CACHE"):
         return Path(ours)
@@ -78,24 +76,21 @@ def cache_folder() -> Path:
     try:
         return (Path(custom) if custom else Path.home() / usual) / "pbvs"
     except RuntimeError as error:
-        raise UsageError("there is no folder for caches", next_step="set PBVS_CACHE to a folder") from error
+        raise UsageError("there is no cache folder", next_step="set PBVS_CACHE to a folder") from error
 
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's contents, in hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:
-    """A fingerprint of files by name and contents, in their order."""
+    """SHA-256 in hex of the names and contents of files, in the given order."""
     return fingerprint([[path.name, sha256_of_file(path)] for path in paths])
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 in hex of any JSON-like value; the same value has the same fingerprint everywhere."""
+    """SHA-256 in hex of any JSON-like value, the same on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

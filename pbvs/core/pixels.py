@@ -1,13 +1,14 @@
-"""The only place where stored integers become model floats and back, and where images are decoded.
+"""Decoding, encoding and resizing of images, and every conversion between stored integers and model floats.
 
-Three forms of an image:
+Four forms of an image:
 
 * stored: `H,W,C uint8` (numpy, RGB order), as in a file; 16-bit files keep `uint16` until prepared.
-* levels: `N,C,H,W float64 in [0,255]` (torch), the form on the edges of a task's graph: the scale of
-  stored values, but not yet rounded, so a chain of nodes rounds once, at its end.
-* model: `N,C,H,W float32 in [-1,1]`; the judges use unit, `float32 in [0,1]`.
+* float255: `N,C,H,W float64 in [0,255]` (torch), the inputs and outputs of a task's graph: the scale of
+  stored values, not yet rounded, so that a chain of nodes rounds once, at its end.
+* model: `N,C,H,W float32 in [-1,1]`, for the networks.
+* unit: `N,C,H,W float32 in [0,1]`, for the metrics.
 
-Going back to stored values rounds half to even (as `numpy.rint`) after clipping to 0..255.
+Conversion to stored values clips to 0..255 and rounds half to even, as `numpy.rint` does.
 """
 
 from __future__ import annotations
@@ -18,40 +19,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pbvs.core.errors import ImageError
 from pbvs.core.files import atomic_write
 from pbvs.core.tiff import read_tiff_header
+from pbvs.core.types import Image8
 
+# Commands that only need names and sizes skip the imports of cv2 and rasterio (0.2 s) and torch (seconds).
 if TYPE_CHECKING:
-    import torch  # seconds, and half a GB, that a check of a zip does without
+    import torch
 
 WHITE = 255.0
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)
 IMAGE_SUFFIXES = PNG_SUFFIXES + TIFF_SUFFIXES
 
-Stored = NDArray[np.uint8] | NDArray[np.uint16]
+Stored = Image8 | NDArray[np.uint16]
 
 
 @contextmanager
 def no_georeference_warnings() -> Iterator[None]:
-    """No warnings about images that have no place on Earth.
+    """Suppresses rasterio's warnings about images without a georeference.
 
-    Filters of warnings are one for all threads: code that starts threads enters this once, around them all.
+    Warning filters are global to the process: code that starts threads enters this once, around them all.
     """
+    from rasterio.errors import NotGeoreferencedWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images directly in `folder`, sorted by name; hidden files (`._name` litter) are passed over."""
+    """The images directly in `folder`, sorted by name, without hidden files (such as macOS `._name`)."""
     return sorted(
         p
         for p in folder.iterdir()
@@ -60,22 +62,27 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Stored:
-    """Decodes a PNG or TIFF whole.
+    """Decodes a PNG or TIFF.
 
     Returns:
         `H,W,C` in the file's own type, `uint8` or `uint16`, bands in the file's order (RGB for colour).
 
     Raises:
-        ImageError: missing, torn, of another format, of an absurd size (see `pbvs.core.tiff`), or neither
-            8 nor 16 bits unsigned.
+        ImageError: missing, truncated or corrupt, of another format, of an absurd size (see
+            `pbvs.core.tiff`), or neither 8 nor 16 bits unsigned.
     """
     suffix = path.suffix.lower()
-    if suffix in PNG_SUFFIXES:
-        image = _read_png(path)
-    elif suffix in TIFF_SUFFIXES:
-        image = _read_tiff(path)
-    else:
-        raise ImageError("not a PNG or TIFF", where=path, next_step="convert it without loss to PNG")
+    if suffix not in IMAGE_SUFFIXES:
+        raise ImageError("not a PNG or TIFF", where=path, next_step="convert it to PNG, which is lossless")
+    try:
+        image = _decode_png(path) if suffix in PNG_SUFFIXES else _decode_tiff(path)
+    except (ImageError, OSError) as error:
+        reason = error.what if isinstance(error, ImageError) else error.strerror or error
+        raise ImageError(
+            f"the image cannot be read: {reason}",
+            where=path,
+            next_step="download the file again, or remove it from the folder",
+        ) from error
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(
             f"pixels are {image.dtype}, not uint8 or uint16",
@@ -85,110 +92,102 @@ def read_image(path: Path) -> Stored:
     return image
 
 
-def _read_png(path: Path) -> Stored:
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-    # OpenCV refuses a torn PNG (its GDAL twin fills the missing rows with zeros and goes on).
+def _decode_png(path: Path) -> Stored:
+    import cv2
+
+    encoded = np.fromfile(path, np.uint8)
+    # OpenCV rejects a truncated PNG; GDAL would fill the missing rows with zeros and succeed.
     try:
         image: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if encoded.size else None
-    except cv2.error as error:  # it announces more pixels than OpenCV makes room for
-        raise _unreadable(path, "not a PNG of a sane size") from error
+    except cv2.error as error:
+        raise ImageError("the PNG declares more pixels than OpenCV accepts") from error
     if image is None:
-        raise _unreadable(path, "not a whole PNG")
-    # OpenCV's order is BGR(A), ours RGB(A).
+        raise ImageError("not a PNG, or a truncated or corrupt one")
+    # BGR(A) to RGB(A)
     image = image[:, :, None] if image.ndim == 2 else image[:, :, [2, 1, 0, 3][: image.shape[2]]]
     stored: Stored = np.ascontiguousarray(image)
     return stored
 
 
-def _read_tiff(path: Path) -> Stored:
-    try:
-        read_tiff_header(path)  # before GDAL, which believes any size and makes room for it
-    except ImageError as error:
-        raise _unreadable(path, error.what) from error
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+def _decode_tiff(path: Path) -> Stored:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    read_tiff_header(path)  # checks the size, which GDAL would believe and allocate
     try:
         with no_georeference_warnings(), rasterio.open(path) as dataset:
             bands = dataset.read()
     except RasterioError as error:
-        raise _unreadable(path, str(error)) from error
+        raise ImageError(str(error)) from error
     return np.ascontiguousarray(bands.transpose(1, 2, 0))
 
 
-def _unreadable(path: Path, reason: str) -> ImageError:
-    return ImageError(
-        f"the image cannot be read: {reason}",
-        where=path,
-        next_step="get the file again, or take it out of the folder",
-    )
-
-
-def encode_png(stored: NDArray[np.uint8], compression: int = 6) -> bytes:
-    """`H,W,1` or `H,W,3` uint8 as PNG bytes, lossless; `compression` is zlib's 0..9.
+def encode_png(stored: Image8, compression: int = 6) -> bytes:
+    """Encodes `H,W,1` or `H,W,3` uint8 as a PNG, lossless; `compression` is zlib's 0..9.
 
     Raises:
-        ImageError: other type or number of bands.
+        ImageError: another type or number of bands.
     """
     if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] not in (1, 3):
         raise ImageError(f"a PNG is written from H,W,1 or H,W,3 uint8, not {stored.shape} {stored.dtype}")
-    done, encoded = cv2.imencode(".png", stored[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
-    if not done:
+    import cv2
+
+    ok, encoded = cv2.imencode(".png", stored[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not ok:
         raise ImageError(f"the image could not be encoded as PNG ({stored.shape})")
     return encoded.tobytes()
 
 
-def write_png(path: Path, stored: NDArray[np.uint8], compression: int = 6) -> None:
-    """Writes `H,W,1` or `H,W,3` uint8 as a lossless PNG, whole or not at all."""
+def write_png(path: Path, stored: Image8, compression: int = 6) -> None:
+    """Writes `H,W,1` or `H,W,3` uint8 as a lossless PNG, atomically."""
     data = encode_png(stored, compression)
-    with atomic_write(path) as beside:
-        beside.write_bytes(data)
+    with atomic_write(path) as tmp_path:
+        tmp_path.write_bytes(data)
 
 
 def resize(image: NDArray, size_px: tuple[int, int]) -> NDArray:
-    """`H,W,C` to `size_px` (height, width): by area where both sides shrink, else bilinear.
+    """Resizes `H,W,C` to `size_px` (height, width): by area where both sides shrink, else bilinear.
 
-    One rule for every place that changes an image's size, so training and translation agree.
-    Works on uint8, uint16, float32 and float64; integers are rounded by OpenCV.
+    Everything that changes an image's size uses this, so training and inference agree.
+    Accepts uint8, uint16, float32 and float64; OpenCV rounds integers.
     """
     height, width = size_px
     if image.shape[:2] == (height, width):
         return image
+    import cv2
+
     shrinks = height <= image.shape[0] and width <= image.shape[1]
-    resized = cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=interpolation)
     return resized[:, :, None] if resized.ndim == 2 else resized
 
 
-def float255_from_stored(stored: NDArray[np.uint8]) -> torch.Tensor:
-    """`H,W,C uint8` to levels `1,C,H,W float64 in [0,255]`, the same values."""
+def float255_from_stored(stored: Image8) -> torch.Tensor:
+    """`H,W,C uint8` to `1,C,H,W float64 in [0,255]`, the same values."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1))).double()[None]
 
 
-def stored_from_float255(levels: torch.Tensor) -> NDArray[np.uint8]:
-    """Levels `1,C,H,W` to `H,W,C uint8`: clipped to 0..255, rounded half to even."""
-    rounded = levels[0].clamp(0.0, WHITE).round().byte()
+def stored_from_float255(float255: torch.Tensor) -> Image8:
+    """`1,C,H,W in [0,255]` to `H,W,C uint8`: clipped to 0..255, rounded half to even."""
+    rounded = float255[0].clamp(0.0, WHITE).round().byte()
     return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
 
 
-def normalize(levels: torch.Tensor) -> torch.Tensor:
+def normalize(float255: torch.Tensor) -> torch.Tensor:
     """0..255 (any type) to model floats: `float32 in [-1,1]`, the same shape."""
-    return levels.float() / (WHITE / 2) - 1.0
+    return float255.float() / (WHITE / 2) - 1.0
 
 
 def denormalize(model: torch.Tensor) -> torch.Tensor:
-    """Model floats in [-1,1] to levels `float64`, clipped to [0,255], not rounded."""
+    """Model floats in [-1,1] to `float64`, clipped to [0,255], not rounded."""
     return ((model.double() + 1.0) * (WHITE / 2)).clamp(0.0, WHITE)
 
 
-def unit_from_float255(levels: torch.Tensor) -> torch.Tensor:
+def unit_from_float255(float255: torch.Tensor) -> torch.Tensor:
     """0..255 (any type) to unit floats: `float32 in [0,1]`, the same shape."""
-    return levels.float() / WHITE
+    return float255.float() / WHITE
 
 
 def unit_from_model(model: torch.Tensor) -> torch.Tensor:
@@ -196,8 +195,8 @@ def unit_from_model(model: torch.Tensor) -> torch.Tensor:
     return (model + 1.0) * 0.5
 
 
-def eight_bits(stored: Stored, low: float = 0.0, high: float | None = None) -> NDArray[np.uint8]:
-    """16-bit to 8-bit values by a linear stretch; 8-bit values are given back as they are.
+def eight_bits(stored: Stored, low: float = 0.0, high: float | None = None) -> Image8:
+    """16-bit to 8-bit values by a linear stretch; 8-bit values are returned unchanged.
 
     Args:
         stored: `H,W,C` uint8 or uint16.
@@ -211,11 +210,11 @@ def eight_bits(stored: Stored, low: float = 0.0, high: float | None = None) -> N
     return np.rint(np.clip(scaled, 0.0, WHITE)).astype(np.uint8)
 
 
-def resize_float255(levels: torch.Tensor, size_px: tuple[int, int]) -> torch.Tensor:
-    """Levels `N,C,H,W float64` to another size, each image by `resize`; the values stay unrounded."""
-    if (levels.shape[2], levels.shape[3]) == tuple(size_px):
-        return levels
+def resize_float255(float255: torch.Tensor, size_px: tuple[int, int]) -> torch.Tensor:
+    """`N,C,H,W float64 in [0,255]` to another size (height, width), each image by `resize`; not rounded."""
+    if (float255.shape[2], float255.shape[3]) == tuple(size_px):
+        return float255
     import torch
 
-    resized = [resize(image.permute(1, 2, 0).cpu().numpy(), size_px) for image in levels]
+    resized = [resize(image.permute(1, 2, 0).cpu().numpy(), size_px) for image in float255]
     return torch.from_numpy(np.stack([image.transpose(2, 0, 1) for image in resized]))

@@ -1,4 +1,4 @@
-"""Scoring shared by several processes: each takes every n-th pair, and all then know all."""
+"""Work split over several processes: each handles every n-th item, then all results are gathered."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that score together.
+    """This process among those that work together.
 
     Attributes:
-        rank, n_ranks: its number, from 0 on, and how many there are.
-        gather: gives the values of all processes, by rank, to each of them.
+        rank, n_ranks: its index, from 0 on, and the number of processes.
+        gather: returns the values of all processes, ordered by rank, on each of them.
     """
 
     rank: int
@@ -33,14 +33,14 @@ SINGLE_PROCESS = ProcessGroup(0, 1, lambda value: [value])
 
 
 def started_process_group() -> ProcessGroup:
-    """Among the processes of the default group, as `torchrun` and Fabric start it; else alone."""
+    """The default group of torch.distributed, as started by `torchrun` or Fabric; else a single process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return SINGLE_PROCESS
     n_ranks = distributed.get_world_size()
 
     def gather(value: Any) -> list[Any]:
-        found: list[Any] = [None] * n_ranks
-        distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * n_ranks
+        distributed.all_gather_object(values, value)
+        return values
 
     return ProcessGroup(distributed.get_rank(), n_ranks, gather)

@@ -9,17 +9,52 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pbvs.core import pixels
 from pbvs.core.errors import PbvsError, TrainingError
 from pbvs.dataset.pair_dataset import from_worker
-from pbvs.training.system import Batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch in model floats.
+
+    Attributes:
+        views: by name, `source` and `target` among them; each `N,C,H,W` in [-1,1].
+        mask: `N,1,H,W` bool at the target's size, true where both source and target hold an image.
+        names: of the N pairs.
+    """
+
+    views: Mapping[str, Tensor]
+    mask: Tensor
+    names: tuple[str, ...]
+
+    @property
+    def source(self) -> Tensor:
+        """What the network is given."""
+        return self.views["source"]
+
+    @property
+    def target(self) -> Tensor:
+        """What it is to make of that."""
+        return self.views["target"]
+
+    def split(self, parts: int) -> list[Batch]:
+        """As many batches of equal size; `parts` divides N."""
+        share, rest = divmod(len(self.names), parts)
+        assert rest == 0, f"{len(self.names)} images in {parts} parts"
+        spans = [slice(i * share, (i + 1) * share) for i in range(parts)]
+        return [
+            Batch({name: view[s] for name, view in self.views.items()}, self.mask[s], self.names[s])
+            for s in spans
+        ]
 
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """The global positions of one process's images, a list a step.
+    """The global positions of one process's images, one list per step.
 
     A step takes `batch_size` images from `start` on in `parts` parts, one after another; of each part every
     process takes as many neighbouring ones. So a step's images are the same however it is divided.
@@ -45,7 +80,7 @@ class Batches:
     """Batches of `dataset` at `positions`, on `device`, read once.
 
     Attributes:
-        waiting_seconds: spent in waiting for images so far.
+        waiting_seconds: spent waiting for images so far.
     """
 
     def __init__(self, dataset: Dataset, positions: BatchSampler, device: torch.device, data_workers: int):
@@ -81,20 +116,19 @@ class Batches:
 
 
 def _ignore_signals(worker: int) -> None:
-    """What asks a run to stop often reaches its workers too; the run still needs them to stop in order.
+    """Keeps workers alive when a signal reaches the whole process group: the run needs them to stop in order.
 
-    They end when they are told to, or when the process that began them is gone.
+    They end when the run tells them to, or when it is gone.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def model_batch(item: Mapping[str, Any], device: torch.device) -> Batch:
-    """What the data loader gives (`source`, `target` uint8, `mask` bool, `name`) as a batch on `device`."""
-    source, target = (item[k].to(device, non_blocking=True) for k in ("source", "target"))
-    return Batch(
-        pixels.normalize(source),
-        pixels.normalize(target),
-        item["mask"].to(device, non_blocking=True),
-        tuple(item["name"]),
-    )
+    """A collated item of the data loader (uint8 views, `mask`, `name`) as a batch on `device`."""
+    views = {
+        name: pixels.normalize(value.to(device, non_blocking=True))
+        for name, value in item.items()
+        if name not in ("mask", "name")
+    }
+    return Batch(views, item["mask"].to(device, non_blocking=True), tuple(item["name"]))

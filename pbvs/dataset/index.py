@@ -1,4 +1,4 @@
-"""The prepared folder as training sees it: its tables, its fingerprint, its held-out locations."""
+"""A prepared folder as training reads it: its tables, fingerprint and held-out locations."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ LocationKey = tuple[str, str]  # city ("" for tiles), location
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """One row of the index; `valid_fraction` is the part of its pixels that hold an image.
+    """One row of the index; `valid_fraction` is the fraction of valid pixels, in [0,1].
 
-    `file` is relative to the prepared folder `root`: one Path for all, since there may be 180,000 of these.
+    `taken` is the acquisition time: ISO date or date and time, or "". `file` is relative to the prepared
+    folder `root`, one Path shared by all of up to 180,000 captures.
     """
 
     root: Path
@@ -50,19 +51,19 @@ class Capture:
 
     @property
     def path(self) -> Path:
-        """Where the prepared image lies."""
+        """The prepared image's file."""
         return self.root / self.file
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A folder that `pbvs data prepare` finished.
+    """A finished folder of `pbvs data prepare`.
 
     Attributes:
         root: the folder.
-        table: one row a capture, with `INDEX_COLUMNS`, sorted.
-        about: what `prepared.json` tells: rules, size_px, stretches, counts.
-        fingerprint: SHA-256 of the contents of all sources and the rules; it changes with the pixels.
+        table: one row per capture, with `INDEX_COLUMNS`, sorted.
+        about: contents of `prepared.json`: rules, size_px, stretches, counts.
+        fingerprint: SHA-256 of the contents of all sources and of the rules; it changes with the pixels.
     """
 
     root: Path
@@ -75,8 +76,8 @@ class PreparedData:
         """Reads and checks a prepared folder.
 
         Raises:
-            UsageError: there is no such folder.
-            DataError: it was not prepared, not to its end, by another version, or it is empty.
+            UsageError: the folder does not exist.
+            DataError: it was not prepared, not completely, by another version, or it is empty.
         """
         if not path.is_dir():
             raise UsageError(
@@ -89,35 +90,35 @@ class PreparedData:
         return cls(path, table, about, fingerprint_of(table, about))
 
     def captures(self, family: str, modality: str) -> pd.DataFrame:
-        """The rows of one modality in one family of data; may be empty."""
+        """The rows of one modality in one family; may be empty."""
         return self.table[(self.table.family == family) & (self.table.modality == modality)]
 
     def listed(self, family: str, modality: str) -> list[Capture]:
-        """As `captures`, as objects, in the table's order."""
-        columns = INDEX_COLUMNS[:12]
-        rows = self.captures(family, modality)[list(columns)].itertuples(index=False, name=None)
+        """`captures` as objects, in the table's order."""
+        columns = list(INDEX_COLUMNS[:12])
+        rows = self.captures(family, modality)[columns].itertuples(index=False, name=None)
         return [Capture(self.root, *row) for row in rows]
 
     def joint_fraction(self, a: Capture, b: Capture) -> float:
-        """The part of their grid where two captures of one location are both valid, in [0,1].
+        """The fraction of the grid where two captures of one location are both valid, in [0,1].
 
-        Of two modalities, or one of them valid throughout. No mask is read: `prepare` has counted them.
+        Either the modalities differ, or one capture is fully valid. Reads no mask: `prepare` counted them.
 
         Raises:
-            UsageError: two locations, or two partial captures of one modality, which no pair is made of.
-            DataError: `overlaps.csv` is torn or does not hold the pair.
+            UsageError: two locations, or two partial captures of one modality, which never form a pair.
+            DataError: `overlaps.csv` is corrupt or lacks the pair.
         """
         smaller, larger = sorted((a.valid_fraction, b.valid_fraction))
         if (a.family, a.city, a.location) != (b.family, b.city, b.location):
-            raise UsageError(f"{a.file} and {b.file} are of two locations")
+            raise UsageError(f"{a.file} and {b.file} belong to two locations")
         if larger == 1.0 or a == b:
             return smaller
         if a.modality == b.modality:
-            raise UsageError(f"{a.file} and {b.file} are of one modality, and both partial")
+            raise UsageError(f"{a.file} and {b.file} are of one modality and both partial")
         first, second = sorted((a.file, b.file))
         if (first, second) not in self._overlaps:
             raise DataError(
-                f"the overlap of {first} and {second} is not there",
+                f"the overlap of {first} and {second} is missing",
                 where=self.root / OVERLAPS_NAME,
                 next_step=same_again(self.root),
             )
@@ -125,13 +126,12 @@ class PreparedData:
 
     @cached_property
     def _overlaps(self) -> dict[tuple[str, str], float]:
-        rows = (row for rows in read_overlaps(self.root).values() for row in rows)
-        return {(a, b): fraction for a, b, fraction, _ in rows}
+        return {(a, b): part for rows in read_overlaps(self.root).values() for a, b, part, _ in rows}
 
     def sixteen_bits(self, family: str) -> dict[str, Any]:
-        """How a family's 16-bit images became 8-bit, JSON-like, to be kept with what is trained on them.
+        """How a family's 16-bit images became 8-bit, as JSON-like data for checkpoints trained on them.
 
-        `uint16`, the rule; `uint16_percent`, its percents or None; `stretches`, see the method.
+        `uint16`: the rule; `uint16_percent`: its percentiles or None; `stretches`: see the method.
         """
         rules = self.about["rules"]
         return {
@@ -141,38 +141,42 @@ class PreparedData:
         }
 
     def stretches(self, family: str) -> dict[str, Stretch]:
-        """By modality the numbers of a family's 16-bit images under the rule `percentile`; else empty."""
-        told = {sensor.partition("/"): numbers for sensor, numbers in self.about["stretches"].items()}
-        return {sensor[2]: (low, high) for sensor, (low, high) in told.items() if sensor[0] == family}
+        """(low, high) of a family's 16-bit images per modality under the rule `percentile`; else empty."""
+        prefix, by_sensor = f"{family}/", self.about["stretches"].items()
+        return {
+            sensor.removeprefix(prefix): (low, high)
+            for sensor, (low, high) in by_sensor
+            if sensor.startswith(prefix)
+        }
 
     def archive_holds_out(self, family: str) -> bool:
-        """Whether the archive itself names locations of this family for validation."""
+        """Whether the archive itself has validation locations in this family."""
         return bool(((self.table.family == family) & (self.table.split == "validation")).any())
 
 
 def held_out_rank(location: LocationKey, seed: int = 0) -> float:
-    """A location's fixed place in [0,1), by a hash of its city and name, whatever else there is."""
+    """A location's fixed rank in [0,1): a hash of its city and name, independent of other data."""
     digest = hashlib.sha256("\n".join((str(seed), *location)).encode()).digest()
     return float(int.from_bytes(digest[:6], "big") / 2**48)
 
 
 def is_held_out(location: LocationKey, fraction: float, seed: int = 0) -> bool:
-    """Whether a location is held out when `fraction` of all are; adding data moves no location."""
+    """Whether a location is held out at `fraction`, in [0,1]; adding data moves no location."""
     return held_out_rank(location, seed) < fraction
 
 
 def held_out(locations: Iterable[LocationKey], fraction: float, seed: int = 0) -> set[LocationKey]:
-    """The held-out ones of `locations`: those of `is_held_out`, so adding data moves none of them.
+    """The held-out locations by `is_held_out`; adding data moves none of them.
 
-    Few locations are to give something to train on and something to score on too. So, of two or more, if
-    `fraction` lies strictly between 0 and 1:
+    A small set still needs both training and validation data. So with two or more locations and `fraction`
+    strictly between 0 and 1:
 
-    * where the hash names none, the one of lowest rank is held out. It goes back to training when data is
-      added that holds a location of lower rank; nothing goes the other way.
-    * where the hash names all, the one of highest rank stays in training. It is held out when data is added
-      that holds a location of higher rank.
+    * if the hash selects none, the location of lowest rank is held out. It returns to training when a
+      location of lower rank is added; no location moves the other way.
+    * if the hash selects all, the location of highest rank stays in training. It is held out when a location
+      of higher rank is added.
 
-    With n locations the first happens by chance (1 - fraction)^n (8 % for 50 locations at 0.05, 0.6 % for
+    With n locations the first case has probability (1 - fraction)^n (8 % for 50 locations at 0.05, 0.6 % for
     100), the second fraction^n.
     """
     ranked = sorted(set(locations), key=lambda location: (held_out_rank(location, seed), location))

@@ -1,9 +1,10 @@
-"""Pairs as tensors: one crop, one flip and one turn for source, target and mask, by position alone."""
+"""Pairs as tensors: one crop, one flip and one turn for all views and the mask, by position alone."""
 
 from __future__ import annotations
 
 import re
-from typing import TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,38 +14,42 @@ from torch.utils.data import Dataset, get_worker_info
 
 from pbvs.core import errors
 from pbvs.core.errors import ImageError, PbvsError, UsageError
+from pbvs.core.types import Mask
 from pbvs.dataset.crops import coarse_size, valid_corners
 from pbvs.dataset.index import Capture
 from pbvs.dataset.pairs import Pair, PairSampler
-from pbvs.prepare.grid import Valid
+from pbvs.dataset.views import PAIR, SOURCE, TARGET, View, reduced
 from pbvs.prepare.rasters import read_valid, read_values
 from pbvs.prepare.resample import Crop
 
-CROP_TRIES = 8  # draws of a crop before a valid one is looked for
+CROP_TRIES = 8  # crops drawn before a valid one is searched for
 MIN_VALID = 0.5  # of a crop's pixels
-_CROPS = 2  # keeps this chance apart from that of the draws under one seed
+_CROPS, _PARTNERS = 2, 4  # keep the random numbers of crops and partners apart under one seed
+_PARTNER_TRIES = 16
+
+Size = tuple[int, int]  # height, width
+Derive = Callable[[Capture], Capture]
 
 
-class Sample(TypedDict):
-    """One pair: `source` and `target` `C,H,W uint8`, `mask` `1,H,W bool` (both valid), `name` of the pair."""
+class PairDataset(Dataset[dict[str, Any]]):
+    """Reads the pairs of `sampler`; item `n` depends on the global position `n` and the seeds alone.
 
-    source: torch.Tensor
-    target: torch.Tensor
-    mask: torch.Tensor
-    name: str
-
-
-class PairDataset(Dataset[Sample]):
-    """Reads the pairs of `draws`; item `n` depends on the global position `n` and the seeds alone.
+    An item has one `C,H,W uint8` tensor per view, `mask` (`1,H,W bool` at the target's size, true where all
+    images of the pair are valid), and the pair's `name`.
 
     Args:
-        draws: which pairs.
+        sampler: which pairs.
         size_px: working size (height, width): every image counts as resized to it (by `pixels.resize`).
-        crop_px: side of a square crop in working pixels; None takes the whole.
+        crop_px: side of a square crop in working pixels; None takes the whole image.
         flips: whether to mirror at random both ways and, where the result is square, to turn by quarters.
         seed: of crops and flips, 0 or more.
-        min_valid: the part of a crop's pixels that is to be valid in both images, in [0,1]: up to 8 crops
-            are drawn, then one is looked for; if there is none, it is the crop with most valid pixels.
+        min_valid: the fraction of a crop's pixels that should be valid in all its images, in [0,1]: up to 8
+            crops are drawn, then one is searched for; if there is none, the most valid crop is taken.
+        views: what the item holds, by name.
+        paired: whether source and target show one location; else the target is drawn at another one, with
+            a crop and flips of its own.
+        derived: for each upstream node that a view is of, the capture that it made of a source capture.
+        source_size_px: working size of all but the target, where that differs; for whole images only.
 
     Raises:
         UsageError: `crop_px` is larger than `size_px`, or a number is out of range.
@@ -52,109 +57,173 @@ class PairDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        draws: PairSampler,
+        sampler: PairSampler,
         *,
-        size_px: tuple[int, int],
+        size_px: Size,
         crop_px: int | None = None,
         flips: bool = True,
         seed: int = 0,
         min_valid: float = MIN_VALID,
+        views: Mapping[str, View] = PAIR,
+        paired: bool = True,
+        derived: Mapping[str, Derive] | None = None,
+        source_size_px: Size | None = None,
     ) -> None:
         if min(size_px) < 1 or seed < 0 or (crop_px is not None and crop_px < 1):
             raise UsageError("size_px and crop_px are 1 pixel or more, seed is 0 or more")
         if not 0.0 <= min_valid <= 1.0:
-            raise UsageError(f"min_valid is a part of 1, not {min_valid}")
+            raise UsageError(f"min_valid is a fraction in [0,1], not {min_valid}")
         if crop_px is not None and crop_px > min(size_px):
             raise UsageError(
                 f"a crop of {crop_px} pixels is larger than the working size {size_px[0]} x {size_px[1]}",
                 next_step="choose a smaller crop or a larger size",
             )
-        self.draws, self.size_px, self.crop_px = draws, size_px, crop_px
+        assert source_size_px is None or (crop_px is None and not flips)
+        self.sampler, self.size_px, self.crop_px = sampler, size_px, crop_px
         self.flips, self.seed, self.min_valid = flips, seed, min_valid
+        self.views, self.paired, self.derived = dict(views), paired, dict(derived or {})
+        self.source_size_px = source_size_px or size_px
 
     def __len__(self) -> int:
-        """Draws an epoch; positions go on beyond it."""
-        return len(self.draws)
+        """Pairs per epoch; positions go on beyond it."""
+        return len(self.sampler)
 
-    def __getitem__(self, n: int) -> Sample:
-        """The sample at global position `n`.
+    def __getitem__(self, n: int) -> dict[str, Any]:
+        """The item at global position `n`.
 
         Raises:
-            ImageError: a file is missing, torn or not on its location's grid.
+            ImageError: a file is missing, corrupt or not on its location's grid.
         """
         if get_worker_info() is not None:
             cv2.setNumThreads(0)  # OpenCV's own threads can lock up after a fork
-        pair = self.draws.draw(n)
+        pair = self.sampler.draw(n)
         rng = np.random.default_rng([_CROPS, self.seed, n])
-        crop, shown = self._drawn_crop(rng, pair)
-        source, _ = crop.cut(read_values(pair.source.path, crop.box), shown)
-        target, valid = crop.cut(read_values(pair.target.path, crop.box), shown)
-        images: list[NDArray] = [source, target, valid[:, :, None]]
-        if self.flips:
-            images = _turned(images, rng)
-        tensors = [torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) for image in images]
-        return {"source": tensors[0], "target": tensors[1], "mask": tensors[2], "name": pair.name}
+        captures = {of: self._capture(of, pair) for of in sorted({view.of for view in self.views.values()})}
+        if self.paired:
+            images, mask = self._cut(captures, rng)
+        else:
+            partner = self._partner(n, pair)
+            images, _ = self._cut({of: c for of, c in captures.items() if of != TARGET}, rng)
+            target, mask = self._cut({TARGET: partner.target}, rng)
+            images |= target
+        item: dict[str, Any] = {
+            name: _tensor(view.apply(images[view.of], self.seed, n)) for name, view in self.views.items()
+        }
+        if (low := self.views[TARGET].low) > 1:
+            mask = reduced(mask.astype(np.float32)[:, :, None], low, "area")[:, :, 0] > 0.5
+        return {**item, "mask": _tensor(mask[:, :, None]), "name": pair.name}
 
-    def _drawn_crop(self, rng: np.random.Generator, pair: Pair) -> tuple[Crop, Valid]:
-        """A crop, and where both images are valid in its box; of the masks too only that box is read."""
-        stored_px = _common_size(pair)
+    def _capture(self, of: str, pair: Pair) -> Capture:
+        if of in (SOURCE, TARGET):
+            return pair.source if of == SOURCE else pair.target
+        return self.derived[of](pair.source)
+
+    def _partner(self, n: int, pair: Pair) -> Pair:
+        """A pair of another location, as far as some tries find one."""
+        rng = np.random.default_rng([_PARTNERS, self.seed, n])
+        other = pair
+        for _ in range(_PARTNER_TRIES):
+            other = self.sampler.draw(int(rng.integers(max(1, len(self.sampler)))))
+            if other.location != pair.location:
+                break
+        return other
+
+    def _cut(self, captures: Mapping[str, Capture], rng: np.random.Generator) -> tuple[dict[str, Any], Mask]:
+        """One crop of all captures, flipped alike, and where all of them are valid."""
+        crops, valid = self._draw_crop(captures, rng)
+        images: dict[str, NDArray] = {}
+        mask: Mask | None = None
+        for name, capture in captures.items():
+            key = self._key(name, capture)
+            images[name], shown = crops[key].cut(read_values(capture.path, crops[key].box), valid[key])
+            if mask is None or shown.shape == mask.shape:
+                mask = shown if mask is None else mask & shown
+            elif name == TARGET:
+                mask = _nearest(mask, shown.shape[:2]) & shown
+            else:
+                mask &= _nearest(shown, mask.shape[:2])
+        assert mask is not None
+        if self.flips:
+            flipped = _flip([*images.values(), mask[:, :, None]], rng)
+            images, mask = dict(zip(images, flipped[:-1], strict=True)), flipped[-1][:, :, 0]
+        return images, mask
+
+    def _key(self, name: str, capture: Capture) -> tuple[Size, Size]:
+        """Stored and working size: captures that agree in both are cut with one mask."""
+        size_px = self.size_px if name == TARGET else self.source_size_px
+        return (capture.height_px, capture.width_px), size_px
+
+    def _draw_crop(
+        self, captures: Mapping[str, Capture], rng: np.random.Generator
+    ) -> tuple[dict[Any, Crop], dict[Any, Mask]]:
+        """A crop, and where all captures of one stored size are valid in its box; only that box is read."""
+        _check_one_grid(captures)
+        keys = {name: self._key(name, capture) for name, capture in captures.items()}
+
+        def at(top: int, left: int, size: Size | None) -> tuple[dict[Any, Crop], dict[Any, Mask]]:
+            crops = {key: Crop(top, left, *(size or key[1]), key[1], key[0]) for key in keys.values()}
+            valid = {}
+            for key, crop in crops.items():
+                valid[key] = np.ones(crop.box_px, bool)
+                for name, capture in captures.items():
+                    # Whatever is stored at one size counts together, also where working sizes differ.
+                    if keys[name][0] == key[0] and capture.valid_fraction < 1.0:
+                        valid[key] &= read_valid(capture.path, crop.box)
+            return crops, valid
+
         if self.crop_px is None:
-            whole = Crop(0, 0, *self.size_px, self.size_px, stored_px)
-            return whole, _both_valid(pair, whole)
+            return at(0, 0, None)
         tried = []
         for n_tried in range(CROP_TRIES + 1):
-            corner = self._corner(rng) if n_tried < CROP_TRIES else self._searched_corner(rng, pair)
-            crop = Crop(*corner, self.crop_px, self.crop_px, self.size_px, stored_px)
-            shown = _both_valid(pair, crop)
-            part = crop.valid_part(shown)
-            if part >= self.min_valid:
-                return crop, shown
-            tried.append((part, -n_tried, crop, shown))
-        return max(tried)[2:]  # nowhere is enough: the most there is
+            if n_tried < CROP_TRIES:
+                top, left = (int(rng.integers(side - self.crop_px + 1)) for side in self.size_px)
+            else:
+                top, left = self._search_corner(captures, rng)
+            crops, valid = at(top, left, (self.crop_px, self.crop_px))
+            fraction = min(crop.valid_part(valid[key]) for key, crop in crops.items())
+            if fraction >= self.min_valid:
+                return crops, valid
+            tried.append((fraction, -n_tried, crops, valid))
+        return max(tried, key=lambda one: one[:2])[2:]  # nowhere is enough: the most there is
 
-    def _corner(self, rng: np.random.Generator) -> tuple[int, int]:
-        """Top and left of a crop anywhere."""
-        assert self.crop_px is not None
-        rows, columns = (side - self.crop_px + 1 for side in self.size_px)
-        return int(rng.integers(rows)), int(rng.integers(columns))
-
-    def _searched_corner(self, rng: np.random.Generator, pair: Pair) -> tuple[int, int]:
+    def _search_corner(self, captures: Mapping[str, Capture], rng: np.random.Generator) -> Size:
         """Top and left of a crop that is valid enough, by the whole masks read coarsely."""
         assert self.crop_px is not None
-        coarse_px = coarse_size(_common_size(pair), self.size_px, self.crop_px)
-        valid: Valid = np.ones(coarse_px, bool)
-        for capture in _with_mask(pair):
-            valid &= read_valid(capture.path, size_px=coarse_px)
+        smallest = min((capture.height_px, capture.width_px) for capture in captures.values())
+        coarse_px = coarse_size(smallest, self.size_px, self.crop_px)
+        valid: Mask = np.ones(coarse_px, bool)
+        for capture in captures.values():
+            if capture.valid_fraction < 1.0:
+                valid &= read_valid(capture.path, size_px=coarse_px)
         corners = valid_corners(valid, self.size_px, self.crop_px, self.min_valid)
         top, left = corners[int(rng.integers(len(corners)))]
         return int(top), int(left)
 
 
-def _common_size(pair: Pair) -> tuple[int, int]:
-    sizes = [(capture.height_px, capture.width_px) for capture in (pair.source, pair.target)]
+def _check_one_grid(captures: Mapping[str, Capture]) -> None:
+    """Source and target of one location lie on one grid."""
+    if not {SOURCE, TARGET} <= set(captures):
+        return
+    source, target = captures[SOURCE], captures[TARGET]
+    sizes = [(capture.height_px, capture.width_px) for capture in (source, target)]
     if sizes[0] != sizes[1]:
         raise ImageError(
-            f"source and target of {pair.name} differ in size: {sizes[0]} and {sizes[1]}",
-            where=pair.target.path,
+            f"source and target differ in size: {source.path} has {sizes[0]}, the target {sizes[1]}",
+            where=target.path,
             next_step="run `pbvs data prepare` again",
         )
-    return sizes[0]
 
 
-def _both_valid(pair: Pair, crop: Crop) -> Valid:
-    """`h,w` bool of the stored pixels in the crop's box: where both images of the pair are valid."""
-    valid: Valid = np.ones(crop.box_px, bool)
-    for capture in _with_mask(pair):
-        valid &= read_valid(capture.path, crop.box)
-    return valid
+def _nearest(mask: Mask, size_px: Size) -> Mask:
+    resized = cv2.resize(mask.astype(np.uint8), size_px[::-1], interpolation=cv2.INTER_NEAREST)
+    return resized.astype(bool)
 
 
-def _with_mask(pair: Pair) -> list[Capture]:
-    """Those of the two that are not valid everywhere: no other mask need be read."""
-    return [capture for capture in (pair.source, pair.target) if capture.valid_fraction < 1.0]
+def _tensor(image: NDArray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _turned(images: list[NDArray], rng: np.random.Generator) -> list[NDArray]:
+def _flip(images: list[NDArray], rng: np.random.Generator) -> list[NDArray]:
     """Mirrors up-down and left-right at random and, if square, turns by a quarter; all `H,W,C` alike."""
     up_down, left_right, quarter = (bool(rng.integers(2)) for _ in range(3))
     height, width = images[0].shape[:2]
@@ -167,14 +236,14 @@ def _turned(images: list[NDArray], rng: np.random.Generator) -> list[NDArray]:
     return images
 
 
-_ERROR_IN_TRACEBACK = re.compile(r"pbvs\.errors\.(?P<kind>\w+): ")
+_ERROR_IN_TRACEBACK = re.compile(r"pbvs\.core\.errors\.(?P<kind>\w+): ")
 
 
 def from_worker(error: PbvsError) -> PbvsError:
     """The error as it was raised in a DataLoader's worker.
 
-    torch raises the worker's error again with the worker's traceback as its text; users are to see the text
-    itself. An error of the main process is given back as it is.
+    torch raises the worker's error again with the worker's traceback as its text; users should see the text
+    itself. An error of the main process is returned as it is.
     """
     found = list(_ERROR_IN_TRACEBACK.finditer(error.what))
     if not found:

@@ -1,15 +1,14 @@
-"""Which two captures are shown together: draws that depend on the seed and a global position alone.
+"""Pairs of captures: samplers whose pairs depend only on the seed and a global position.
 
-As the winning solution of 2024 samples: a location is drawn first, then one capture of each modality in
-it, so that locations with many captures do not dominate and combinations vary from epoch to epoch.
+Sampling follows the winning solution of 2024: first a location, then one capture of each modality there.
+Locations with many captures do not dominate, and combinations vary from epoch to epoch.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -25,7 +24,7 @@ Pairing = Literal["random", "same_capture", "nearest_time"]
 DrawSplit = Literal["train", "heldout"]
 Location = tuple[str, str, str]  # family, city ("" for tiles), location
 
-_ORDER, _CAPTURES = 0, 1  # keep the two kinds of chance apart under one seed
+_ORDER, _CAPTURES = 0, 1  # separate the two random streams under one seed
 LEFT_OUT_COLUMNS = ("family", "city", "location", "source", "target", "joint_fraction")
 
 
@@ -40,93 +39,93 @@ class Pair:
     @property
     def name(self) -> str:
         """`city/location/capture>capture`; tiles have no city."""
-        place = "/".join(part for part in self.location[1:] if part)
-        return f"{place}/{self.source.capture}>{self.target.capture}"
+        key = "/".join(part for part in self.location[1:] if part)
+        return f"{key}/{self.source.capture}>{self.target.capture}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A location and its pairs: each source that has a partner, with the targets it may be shown with."""
+class LocationPairs:
+    """The pairs of one location: each source that has a partner, with its possible targets."""
 
     location: Location
     choices: tuple[tuple[Capture, tuple[Capture, ...]], ...]
 
 
 class PairSampler(Protocol):
-    """Pairs by global position: `draw(n)` is the same whatever was drawn before and in whatever process."""
+    """Pairs by global position: `draw(n)` is the same in every process, whatever was drawn before."""
 
     def __len__(self) -> int:
-        """Draws an epoch."""
+        """Pairs per epoch."""
 
     def draw(self, n: int) -> Pair:
-        """The pair at global position `n` (0 or more): epoch n // len, position n % len in it."""
+        """The pair at global position `n` (0 or more): epoch n // len, position n % len within it."""
 
 
 class RandomPairs:
-    """Random draws: an epoch comes to every place alike, in an order of its own.
+    """Random pairs: each epoch visits every location equally often, in a new order.
 
-    Each draw takes one of the place's sources, then one of that source's partners, both uniformly: where
+    Each pair takes one of the location's sources, then one of that source's targets, both uniformly. Where
     every source goes with every target, the two are independent.
 
     Args:
-        places: where to draw, one or more.
-        draws_per_location: how often an epoch comes to each, 1 or more.
-        seed: of the draws, 0 or more.
+        locations: where to draw, one or more.
+        draws_per_location: pairs per location and epoch, 1 or more.
+        seed: of the sampling, 0 or more.
     """
 
-    def __init__(self, places: Sequence[Place], draws_per_location: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, locations: Sequence[LocationPairs], draws_per_location: int = 1, seed: int = 0
+    ) -> None:
         if draws_per_location < 1 or seed < 0:
-            raise UsageError("draws_per_location is 1 or more, seed is 0 or more")
-        self.places, self.draws_per_location, self.seed = places, draws_per_location, seed
-        self._order_of: tuple[int, NDArray[np.int64]] | None = None
+            raise UsageError("draws_per_location must be 1 or more, seed 0 or more")
+        self._locations, self._draws_per_location, self._seed = locations, draws_per_location, seed
+        self._epoch_order: tuple[int, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
-        """Draws an epoch."""
-        return len(self.places) * self.draws_per_location
+        """Pairs per epoch."""
+        return len(self._locations) * self._draws_per_location
 
     def draw(self, n: int) -> Pair:
         """The pair at global position `n`; see `PairSampler`."""
         epoch, position = divmod(n, len(self))
-        place = self.places[int(self._order(epoch)[position]) % len(self.places)]
-        rng = np.random.default_rng([_CAPTURES, self.seed, epoch, position])
-        source, partners = place.choices[int(rng.integers(len(place.choices)))]
-        return Pair(place.location, source, partners[int(rng.integers(len(partners)))])
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if self._order_of is None or self._order_of[0] != epoch:
-            self._order_of = epoch, np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self))
-        return self._order_of[1]
+        if self._epoch_order is None or self._epoch_order[0] != epoch:
+            rng = np.random.default_rng([_ORDER, self._seed, epoch])
+            self._epoch_order = epoch, rng.permutation(len(self))
+        at = self._locations[int(self._epoch_order[1][position]) % len(self._locations)]
+        rng = np.random.default_rng([_CAPTURES, self._seed, epoch, position])
+        source, targets = at.choices[int(rng.integers(len(at.choices)))]
+        return Pair(at.location, source, targets[int(rng.integers(len(targets)))])
 
 
-class FixedPairs:
-    """One pair a place, the same each epoch and in the order given: mosaics first, then by name."""
+class ValidationPairs:
+    """One pair per location, the same each epoch and in the given order: mosaics first, then by name."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self.places = places
+    def __init__(self, locations: Sequence[LocationPairs]) -> None:
+        self._locations = locations
 
     def __len__(self) -> int:
-        """Draws an epoch: the places."""
-        return len(self.places)
+        """Pairs per epoch: one per location."""
+        return len(self._locations)
 
     def draw(self, n: int) -> Pair:
         """The pair at global position `n`; see `PairSampler`."""
-        place = self.places[n % len(self.places)]
-        source, partners = place.choices[0]
-        return Pair(place.location, source, partners[0])
+        at = self._locations[n % len(self._locations)]
+        source, targets = at.choices[0]
+        return Pair(at.location, source, targets[0])
 
 
 class EverySource:
-    """Every source once, in the order of the places: the n-th of a place with the n-th of its partners."""
+    """Every source once, in the order of the locations: the n-th of a location with its n-th target."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, locations: Sequence[LocationPairs]) -> None:
         self._pairs = [
-            Pair(place.location, source, partners[n % len(partners)])
-            for place in places
-            for n, (source, partners) in enumerate(place.choices)
+            Pair(at.location, source, targets[n % len(targets)])
+            for at in locations
+            for n, (source, targets) in enumerate(at.choices)
         ]
 
     def __len__(self) -> int:
-        """Draws an epoch: the sources."""
+        """Pairs per epoch: one per source."""
         return len(self._pairs)
 
     def draw(self, n: int) -> Pair:
@@ -135,28 +134,28 @@ class EverySource:
 
 
 class PairTable:
-    """All pairs of a source and a target modality, split by location; built once, drawn from twice.
+    """All pairs of a source and a target modality, split by location; the samplers come from it.
 
     Args:
         prepared: the data.
         source, target: modalities.
-        family: `eo_sar` or `stack`; None takes every family that holds both modalities.
-        pairing: `random`: every capture of one modality with every one of the other; `same_capture`: only
+        family: `eo_sar` or `stack`; None uses every family that has both modalities.
+        pairing: `random`: every capture of one modality with every capture of the other; `same_capture`: only
             those of one flight (a mosaic with the mosaic); `nearest_time`: for each source the targets
-            closest in time (see `days_apart`; a capture without a date goes with all, and only where there
-            is none with one).
-        min_overlap: pairs that are both valid on a smaller part of the grid are left out, before
-            `nearest_time` looks for the nearest.
-        heldout_fraction: part of the locations to hold out, by the hash of `pbvs.dataset.index.held_out`;
-            where the archive itself has a validation split of such pairs, that is held out instead.
-        heldout_seed: of the hash; to be the same wherever results are compared.
+            closest in time (see `days_apart`; undated captures pair with all, only where no dated one
+            exists).
+        min_overlap: pairs that are both valid on a smaller fraction of the grid are left out, before
+            `nearest_time` selects the nearest.
+        heldout_fraction: of the locations, held out by the hash of `pbvs.dataset.index.held_out`; where the
+            archive has a validation split of such pairs, that split is held out instead.
+        heldout_seed: of the hash; keep it the same wherever results are compared.
 
     Attributes:
-        left_out: one row a pair left out for its overlap, with `LEFT_OUT_COLUMNS`.
+        left_out: one row per pair left out for its overlap, with `LEFT_OUT_COLUMNS`.
 
     Raises:
-        UsageError: an unknown word or a number out of range.
-        DataError: there is no pair, and which modality is missing where; or prepared data is torn.
+        UsageError: an unknown modality or pairing, or a number out of range.
+        DataError: there is no pair (says which modality is missing where), or prepared data is corrupt.
     """
 
     def __init__(
@@ -171,41 +170,53 @@ class PairTable:
         heldout_fraction: float = 0.1,
         heldout_seed: int = 0,
     ) -> None:
-        _check_word("modality", source, MODALITIES)
-        _check_word("modality", target, MODALITIES)
-        _check_word("pairing", pairing, get_args(Pairing))
+        _check_known("modality", source, MODALITIES)
+        _check_known("modality", target, MODALITIES)
+        _check_known("pairing", pairing, get_args(Pairing))
         if not (0.0 <= min_overlap <= 1.0 and 0.0 <= heldout_fraction <= 1.0):
-            raise UsageError("min_overlap and heldout_fraction are parts of 1, in [0,1]")
+            raise UsageError("min_overlap and heldout_fraction must be in [0,1]")
         self._root, self._pairing, self._min_overlap = prepared.root, pairing, min_overlap
         self._left_out: list[tuple[str | float, ...]] = []
         families: list[str] = [family] if family else list(FAMILIES)
-        places = [place for name in families for place in self._places_of(prepared, name, source, target)]
-        if not places:
+        found = [at for name in families for at in self._pairs_of(prepared, name, source, target)]
+        if not found:
             raise _no_pairs(prepared, families, source, target, len(self._left_out))
-        apart = _held_out_places(places, heldout_fraction, heldout_seed)
-        held = [place for place in places if place.location in apart]
-        # By their hash: the first few of them are then a fair sample of all cities.
-        held.sort(key=lambda place: (held_out_rank(place.location[1:], heldout_seed), place.location))
-        kept = [place for place in places if place.location not in apart]
-        self._of_split: dict[DrawSplit, list[Place]] = {"train": kept, "heldout": held}
+        held_keys = _held_out_locations(found, heldout_fraction, heldout_seed)
+        held = [at for at in found if at.location in held_keys]
+        # Sorted by hash: the first few are then a fair sample of all cities.
+        held.sort(key=lambda at: (held_out_rank(at.location[1:], heldout_seed), at.location))
+        train = [at for at in found if at.location not in held_keys]
+        self._splits: dict[DrawSplit, list[LocationPairs]] = {"train": train, "heldout": held}
         self.left_out = pd.DataFrame(self._left_out, columns=list(LEFT_OUT_COLUMNS))
 
     def train(self, *, draws_per_location: int = 1, seed: int = 0) -> RandomPairs:
-        """Random draws from the locations that are not held out.
+        """Random pairs of the locations that are not held out.
 
         Raises:
             UsageError: a number out of range.
             DataError: all locations are held out.
         """
-        return RandomPairs(self._some("train"), draws_per_location, seed)
+        return RandomPairs(self._nonempty("train"), draws_per_location, seed)
 
-    def heldout(self) -> FixedPairs:
-        """One fixed pair of each location held out, those of lowest hash first.
+    def heldout(self, only: Collection[Location] | None = None) -> ValidationPairs:
+        """One fixed pair per held-out location, lowest hash first; of `only` these locations, if given.
 
         Raises:
-            DataError: no location is held out.
+            DataError: no such location is held out.
         """
-        return FixedPairs(self._some("heldout"))
+        locations = [at for at in self._nonempty("heldout") if only is None or at.location in only]
+        if not locations:
+            raise DataError(
+                f"none of the {len(only or ())} locations to validate on is in this data",
+                where=self._root,
+                next_step="prepare it from the same archives as the training data",
+            )
+        return ValidationPairs(locations)
+
+    def sources(self) -> list[Capture]:
+        """Every source capture of every location, held out or not, once."""
+        places = [at for split in self._splits.values() for at in split]
+        return [source for at in places for source, _ in at.choices]
 
     def every_source(self) -> EverySource:
         """Each source of the locations that are not held out, once.
@@ -213,130 +224,108 @@ class PairTable:
         Raises:
             DataError: all locations are held out.
         """
-        return EverySource(self._some("train"))
+        return EverySource(self._nonempty("train"))
 
     def locations(self, split: DrawSplit) -> list[Location]:
-        """The locations of one side, in its order; may be empty."""
-        return [place.location for place in self._of_split[split]]
+        """The locations of one split, in its order; may be empty."""
+        return [at.location for at in self._splits[split]]
 
-    def _some(self, split: DrawSplit) -> list[Place]:
-        places = self._of_split[split]
-        if not places:
-            raise _empty_split(self._root, split, sum(map(len, self._of_split.values())))
-        return places
+    def _nonempty(self, split: DrawSplit) -> list[LocationPairs]:
+        if not self._splits[split]:
+            n_locations = sum(map(len, self._splits.values()))
+            raise DataError(
+                f"no location is left for the split {split!r} ({n_locations} have pairs in all)",
+                where=self._root,
+                next_step="prepare more locations, or change the held-out fraction",
+            )
+        return self._splits[split]
 
-    def _places_of(self, prepared: PreparedData, family: str, source: str, target: str) -> Iterator[Place]:
-        sources = _by_location(prepared.listed(family, source))
-        targets = _by_location(prepared.listed(family, target))
+    def _pairs_of(
+        self, prepared: PreparedData, family: str, source: str, target: str
+    ) -> Iterator[LocationPairs]:
+        sources, targets = (_by_location(prepared.listed(family, name)) for name in (source, target))
         for key in sorted(sources.keys() & targets.keys()):
-            location = (family, *key)
-            choices = self._choices(prepared, location, sources[key], targets[key])
+            location, all_targets = (family, *key), tuple(targets[key])
+            choices = []
+            for one in sources[key]:
+                partners = self._partners(prepared, location, one, all_targets)
+                if partners:
+                    # One tuple for all sources that go with every target: sixty captures make 3,600 pairs.
+                    whole = len(partners) == len(all_targets)
+                    choices.append((one, all_targets if whole else tuple(partners)))
             if choices:
-                yield Place(location, choices)
+                yield LocationPairs(location, tuple(choices))
 
-    def _choices(
-        self, prepared: PreparedData, location: Location, sources: list[Capture], targets: list[Capture]
-    ) -> tuple[tuple[Capture, tuple[Capture, ...]], ...]:
-        sources.sort(key=_fixed_order)
-        everyone = tuple(sorted(targets, key=_fixed_order))
-        choices = []
-        for source in sources:
-            partners = self._overlapping(prepared, location, source, everyone)
-            if self._pairing == "nearest_time":
-                partners = _nearest_in_time(source, partners)
-            if partners:
-                # One tuple for all sources where nothing is left out: sixty captures make 3,600 pairs.
-                choices.append((source, everyone if len(partners) == len(everyone) else tuple(partners)))
-        return tuple(choices)
-
-    def _overlapping(
+    def _partners(
         self, prepared: PreparedData, location: Location, source: Capture, targets: Iterable[Capture]
     ) -> list[Capture]:
-        kept = []
+        """The targets that overlap the source enough and match the pairing."""
+        partners = []
         for target in targets:
             if self._pairing == "same_capture" and source.capture != target.capture:
                 continue
             joint = prepared.joint_fraction(source, target)
             if joint >= self._min_overlap:
-                kept.append(target)
+                partners.append(target)
             else:
                 self._left_out.append((*location, source.capture, target.capture, round(joint, 6)))
-        return kept
+        if self._pairing != "nearest_time":
+            return partners
+        days = [days_apart(source, target) for target in partners]
+        fewest = min(days, default=math.inf)
+        return [target for target, apart in zip(partners, days, strict=True) if apart == fewest]
 
 
-def _check_word(kind: str, word: str, known: Iterable[str]) -> None:
-    if word not in known:
-        raise UsageError(f"no {kind} is called {word!r}", next_step=did_you_mean(word, list(known)))
+def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise UsageError(f"no {kind} is called {name!r}", next_step=did_you_mean(name, list(known)))
 
 
 def _by_location(captures: list[Capture]) -> dict[LocationKey, list[Capture]]:
-    places: dict[LocationKey, list[Capture]] = {}
-    for capture in captures:
-        places.setdefault((capture.city, capture.location), []).append(capture)
-    return places
-
-
-def _fixed_order(capture: Capture) -> tuple[bool, str]:
-    return not capture.mosaic, capture.capture
-
-
-# ---- time
+    """The captures of each location: mosaics first, then by name."""
+    grouped: dict[LocationKey, list[Capture]] = {}
+    for capture in sorted(captures, key=lambda one: (not one.mosaic, one.capture)):
+        grouped.setdefault((capture.city, capture.location), []).append(capture)
+    return grouped
 
 
 def days_apart(a: Capture, b: Capture) -> float:
     """Days between two captures, to the second; infinite when either has no date.
 
-    A date without a time of day counts as its noon: so two plain dates are whole days apart, and the same
-    day is nearer than the day before or after, whatever the hour.
+    A date without a time of day counts as noon: two plain dates are whole days apart, and the same day is
+    nearer than the day before or after, at any hour.
     """
     if not (a.taken and b.taken):
         return math.inf
-    return abs((_moment(a.taken) - _moment(b.taken)).total_seconds()) / 86_400.0
+    return abs((_time_of(a.taken) - _time_of(b.taken)).total_seconds()) / 86_400.0
 
 
-def _moment(taken: str) -> datetime.datetime:
-    moment = datetime.datetime.fromisoformat(taken)
-    return moment if "T" in taken else moment.replace(hour=12)
+def _time_of(acquired_at: str) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(acquired_at)
+    return time if "T" in acquired_at else time.replace(hour=12)
 
 
-def _nearest_in_time(source: Capture, targets: list[Capture]) -> list[Capture]:
-    days = [days_apart(source, target) for target in targets]
-    least = min(days, default=math.inf)
-    return [target for target, apart in zip(targets, days, strict=True) if apart == least]
-
-
-# ---- splits
-
-
-def _held_out_places(places: list[Place], fraction: float, seed: int) -> set[Location]:
-    """Places held out: the archive's own choice in a family that has one, else the hash's."""
-    chosen: set[Location] = set()
-    for family in sorted({place.location[0] for place in places}):
-        mine = [place for place in places if place.location[0] == family]
-        archives_own = {place.location for place in mine if place.choices[0][0].split == "validation"}
-        hashed = () if archives_own else held_out([place.location[1:] for place in mine], fraction, seed)
-        chosen |= archives_own or {(family, *key) for key in hashed}
-    return chosen
+def _held_out_locations(locations: list[LocationPairs], fraction: float, seed: int) -> set[Location]:
+    """The archive's own validation locations in a family that has some, else those held out by hash."""
+    held: set[Location] = set()
+    for family in sorted({at.location[0] for at in locations}):
+        members = [at for at in locations if at.location[0] == family]
+        from_archive = {at.location for at in members if at.choices[0][0].split == "validation"}
+        by_hash = () if from_archive else held_out([at.location[1:] for at in members], fraction, seed)
+        held |= from_archive or {(family, *key) for key in by_hash}
+    return held
 
 
 def _no_pairs(
     prepared: PreparedData, families: list[str], source: str, target: str, n_left_out: int
 ) -> DataError:
-    told = []
+    counts = []
     for family in families:
-        found = Counter(m for m in (source, target) for _ in _by_location(prepared.listed(family, m)))
-        told.append(f"{family}: {source} at {found[source]} locations, {target} at {found[target]}")
+        n_source, n_target = (len(_by_location(prepared.listed(family, name))) for name in (source, target))
+        counts.append(f"{family}: {source} at {n_source} locations, {target} at {n_target}")
     why = f"; {n_left_out} pairs overlap too little" if n_left_out else ""
     return DataError(
-        f"no location gives a pair of {source} and {target} ({'; '.join(told)}){why}",
+        f"no location has a pair of {source} and {target} ({'; '.join(counts)}){why}",
         where=prepared.root,
-        next_step=f"prepare data that holds both {source} and {target}; `pbvs data scan` tells what is there",
-    )
-
-
-def _empty_split(root: object, split: str, n_places: int) -> DataError:
-    return DataError(
-        f"no location is left for the split {split!r} ({n_places} give pairs in all)",
-        where=str(root),
-        next_step="prepare more locations, or change the part that is held out",
+        next_step=f"prepare data that holds both {source} and {target}; `pbvs data scan` lists what is there",
     )

@@ -1,4 +1,4 @@
-"""How the locations of a prepared folder divide into training and held out, city by city."""
+"""How the locations of a prepared folder split into training and held out, per city."""
 
 from __future__ import annotations
 
@@ -15,50 +15,40 @@ SPLIT_COLUMNS = (
 
 
 def split_report(prepared: PreparedData, fraction: float, seed: int = 0) -> pd.DataFrame:
-    """One row a family and city, and one a family with all its cities (`city` is "all") where it has several.
+    """One row per family and city, plus one per family of several cities, whose `city` is "all".
 
-    A location stands on one side with all its captures. Where the archive itself marks locations for
-    validation those are held out, else the hash decides (`pbvs.dataset.index.held_out`, over all locations of
-    the family: a task draws from those only that give it a pair).
+    A location is on one side with all its captures. Where the archive has validation locations those are held
+    out, else the hash decides (`pbvs.dataset.index.held_out`, over all locations of the family; a task only
+    uses locations with its pairs).
 
     Args:
         prepared: the data.
         fraction: of the locations to hold out, in [0,1].
-        seed: of the hash; that of the tasks is 0.
+        seed: of the hash; tasks use 0.
 
     Returns:
-        `SPLIT_COLUMNS`, all but the first two whole numbers; families and cities in order.
+        `SPLIT_COLUMNS`, all but the first two integers; families and cities in order.
 
     Raises:
         UsageError: the fraction is out of range.
     """
     if not 0.0 <= fraction <= 1.0:
-        raise UsageError(f"the part that is held out is a part of 1, not {fraction}")
-    rows = [row for family in FAMILIES for row in _family_rows(prepared, family, fraction, seed)]
+        raise UsageError(f"the held-out fraction must be in [0,1], not {fraction}")
+    rows: list[tuple[str | int, ...]] = []
+    for family in FAMILIES:
+        grouped = prepared.table[prepared.table.family == family].groupby(["city", "location"], sort=True)
+        table = grouped.size().rename("captures").reset_index()
+        keys = list(table[["city", "location"]].itertuples(index=False, name=None))
+        if prepared.archive_holds_out(family):
+            is_validation = grouped["split"].agg(lambda splits: (splits == "validation").any())
+            held_keys = set(is_validation.index[is_validation])
+        else:
+            held_keys = held_out(keys, fraction, seed)
+        table["held"] = [key in held_keys for key in keys]
+        parts = [(str(city), part) for city, part in table.groupby("city", sort=True)]
+        for city, part in [*parts, ("all", table)] if len(parts) > 1 else parts:
+            n_held, n_captures = int(part.held.sum()), int(part.captures.sum())
+            held_captures = int(part.captures[part.held].sum())
+            counts = (len(part), len(part) - n_held, n_held, n_captures - held_captures, held_captures)
+            rows.append((family, city, *counts))
     return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
-
-
-def _family_rows(
-    prepared: PreparedData, family: str, fraction: float, seed: int
-) -> list[tuple[str | int, ...]]:
-    table = prepared.table[prepared.table.family == family]
-    places = table.groupby(["city", "location"], sort=True)
-    captures = places.size()
-    if prepared.archive_holds_out(family):
-        disclaimer = places["split"].agg(lambda splits: (splits == "validation").any())
-        apart = set(disclaimer.index[disclaimer])
-    else:
-        apart = held_out(list(captures.index), fraction, seed)
-    told = pd.DataFrame(
-        {"city": captures.index.get_level_values("city"), "captures": captures.to_numpy()},
-    )
-    told["apart"] = [place in apart for place in captures.index]
-    rows = [_row(family, str(city), part) for city, part in told.groupby("city", sort=True)]
-    return [*rows, _row(family, "all", told)] if len(rows) > 1 else rows
-
-
-def _row(family: str, city: str, part: pd.DataFrame) -> tuple[str | int, ...]:
-    n_apart = int(part.apart.sum())
-    in_apart = int(part.captures[part.apart].sum())
-    counts = (len(part), len(part) - n_apart, n_apart, int(part.captures.sum()) - in_apart, in_apart)
-    return (family, city, *counts)

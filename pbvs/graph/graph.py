@@ -5,18 +5,19 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from pbvs.archives.layouts import BANDS, Modality
 from pbvs.core.errors import UsageError, did_you_mean
+from pbvs.dataset.views import SOURCE, TARGET
 from pbvs.graph.node import Operator
-from pbvs.graph.node_kinds import NODE_KINDS
 from pbvs.graph.nodes.whole_task import WholeTaskParams
 from pbvs.graph.spec import Node, Problems, TaskSpec
 
-SOURCE = "source"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pbvs.graph.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,23 @@ class TaskGraph:
     ) -> TaskGraph:
         """Makes the graph and adds everything wrong with it to `problems`.
 
-        `embedded`: source and target modality of each task that stands as a node.
+        `embedded`: source and target modality of each task that is a node.
         """
-        order = _order(spec, problems)
-        _check_use(spec, problems)
+        sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+        for node in spec.nodes.values():
+            for name in node.inputs:
+                if name != SOURCE and name not in spec.nodes:
+                    known = [SOURCE, *(n for n in spec.nodes if n != node.name)]
+                    problems.add(
+                        f"nodes.{node.name}.inputs", f"no node {name!r}; {did_you_mean(name, known)}"
+                    )
+            sorter.add(node.name, *(i for i in node.inputs if i in spec.nodes))
+        order: tuple[str, ...] = ()
+        try:
+            order = tuple(sorter.static_order())
+        except graphlib.CycleError as error:
+            problems.add("nodes", f"the graph has a cycle: {' -> '.join(error.args[1])}")
+        _check_inputs(spec, problems)
         bands = _bands(spec, order, embedded, problems) if not problems.found else {}
         return cls(spec, order, bands, tuple(weight_edges))
 
@@ -60,9 +74,19 @@ class TaskGraph:
         return [(i, name) for name in self.order for i in self.spec.nodes[name].inputs]
 
     @property
-    def trainable(self) -> list[Node]:
+    def trained(self) -> list[Node]:
         """The nodes with weights of their own, in order."""
-        return [self.spec.nodes[name] for name in self.order if self.spec.nodes[name].trainable]
+        return [self.spec.nodes[name] for name in self.order if self.spec.nodes[name].trained]
+
+    def upstream(self, node: Node) -> tuple[str, ...]:
+        """The nodes that a trained node's views are of, besides the task's source and target; sorted."""
+        views = node.system.views_of(node.config)
+        return tuple(sorted({view_of(view.of, node) for view in views.values()} - {SOURCE, TARGET}))
+
+    def view_bands(self, node: Node) -> dict[str, int]:
+        """Bands of each view of a trained node, by name."""
+        views = node.system.views_of(node.config)
+        return {name: view.bands(self.bands[view_of(view.of, node)]) for name, view in views.items()}
 
     def part(self, start: str | None = None, end: str | None = None) -> tuple[str, ...]:
         """The nodes from `start` on (all that depend on it, itself included) up to `end`, in order.
@@ -76,25 +100,34 @@ class TaskGraph:
                     f"{self.spec.task} has no node {name!r}; {did_you_mean(name, list(self.order))}",
                     next_step=f"`pbvs tasks show {self.spec.task}` shows its nodes",
                 )
-        wanted = self._upstream(end or self.spec.output)
+        wanted, todo = set(), [end or self.spec.output]
+        while todo:  # all that `end` depends on
+            name = todo.pop()
+            if name != SOURCE and name not in wanted:
+                wanted.add(name)
+                todo += self.spec.nodes[name].inputs
         if start is not None:
-            wanted &= self._downstream(start)
+            downstream = {start}
+            for name in self.order:
+                if downstream & set(self.spec.nodes[name].inputs):
+                    downstream.add(name)
+            wanted &= downstream
         if not wanted:
             raise UsageError(f"{end!r} does not depend on {start!r} in {self.spec.task}")
         return tuple(name for name in self.order if name in wanted)
 
-    def run(
-        self, source: Tensor, operators: Mapping[str, Operator], part: Sequence[str] | None = None
-    ) -> Tensor:
-        """Sends source levels `N,C,H,W` through `part` (default: all); gives its last node's levels.
+    def run(self, source: Picture, operators: Mapping[str, Operator], part: Sequence[str]) -> Tensor:
+        """Sends `source` through the nodes of `part`, in order; gives the last one's float255 `N,C,h,w`.
 
         Inputs that lie outside the part are taken to be `source`: the images given stand in for them.
         """
-        names = self.order if part is None else part
-        images: dict[str, Tensor] = {}
-        for name in names:
-            images[name] = operators[name]([images.get(i, source) for i in self.spec.nodes[name].inputs])
-        return images[names[-1]]
+        from pbvs.graph.picture import Computed
+
+        pictures: dict[str, Computed] = {}
+        for name in part:
+            inputs = [pictures.get(i, source) for i in self.spec.nodes[name].inputs]
+            pictures[name] = Computed(operators[name](inputs))
+        return pictures[part[-1]].images
 
     def described(self) -> dict[str, Any]:
         """The graph as `pbvs tasks show --json` gives it."""
@@ -109,9 +142,10 @@ class TaskGraph:
                     "name": n.name,
                     "use": n.use,
                     "inputs": list(n.inputs),
-                    "trainable": n.trainable,
+                    "trainable": n.trained,
                     "bands": self.bands[n.name],
                     "settings": n.params.model_dump(mode="json"),
+                    **({"system_version": n.system.version, "views": _views(n)} if n.trained else {}),
                 }
                 for n in nodes
             ],
@@ -121,52 +155,48 @@ class TaskGraph:
             "data": self.spec.data.model_dump(mode="json"),
         }
 
-    def _upstream(self, end: str) -> set[str]:
-        wanted, todo = set(), [end]
-        while todo:
-            name = todo.pop()
-            if name != SOURCE and name not in wanted:
-                wanted.add(name)
-                todo += self.spec.nodes[name].inputs
-        return wanted
 
-    def _downstream(self, start: str) -> set[str]:
-        wanted = {start}
-        for name in self.order:
-            if wanted & set(self.spec.nodes[name].inputs):
-                wanted.add(name)
-        return wanted
+def view_of(of: str, node: Node) -> str:
+    """What a view of `of` is of: a node that reads another node is shown that node's image as its source."""
+    return node.inputs[0] if of == SOURCE else of
 
 
-def _order(spec: TaskSpec, problems: Problems) -> tuple[str, ...]:
-    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
-    for node in spec.nodes.values():
-        for name in node.inputs:
-            if name != SOURCE and name not in spec.nodes:
-                known = [SOURCE, *(n for n in spec.nodes if n != node.name)]
-                problems.add(f"nodes.{node.name}.inputs", f"no node {name!r}; {did_you_mean(name, known)}")
-        sorter.add(node.name, *(i for i in node.inputs if i in spec.nodes))
-    try:
-        return tuple(sorter.static_order())
-    except graphlib.CycleError as error:
-        problems.add("nodes", f"the graph goes in a circle: {' -> '.join(error.args[1])}")
-        return ()
+def _views(node: Node) -> dict[str, str]:
+    views = node.system.views_of(node.config)
+    return {
+        name: view.model_copy(update={"of": view_of(view.of, node)}).described for name, view in views.items()
+    }
 
 
-def _check_use(spec: TaskSpec, problems: Problems) -> None:
+def _check_inputs(spec: TaskSpec, problems: Problems) -> None:
+    """Output, number of inputs, unused nodes, and the views of trained nodes."""
     if spec.output not in spec.nodes:
         problems.add("output", f"no node {spec.output!r}; {did_you_mean(spec.output, list(spec.nodes))}")
     used = {name for node in spec.nodes.values() for name in node.inputs} | {spec.output}
     for node in spec.nodes.values():
-        low, high = NODE_KINDS[node.use].n_inputs
+        low, high = node.kind.n_inputs
         if not low <= len(node.inputs) <= high:
             allowed = str(low) if low == high else f"{low} to {high}"
             problems.add(f"nodes.{node.name}.inputs", f"{node.use} takes {allowed}, not {len(node.inputs)}")
         if node.name not in used:
-            problems.add(f"nodes.{node.name}", "nothing takes its image; make it an input, or take it out")
-        if node.trainable and node.inputs != (SOURCE,):
+            problems.add(f"nodes.{node.name}", "no node takes its image; make it an input, or delete it")
+        if not node.trained:
+            continue
+        views, scale = node.system.views_of(node.config), node.system.scale(node.config)
+        for name in node.config.views:
+            if name not in node.system.views:
+                known = did_you_mean(name, sorted(node.system.views))
+                problems.add(f"nodes.{node.name}.views", f"{node.use} has no view {name!r}; {known}")
+        for name, view in views.items():
+            # A view of another node than the one that is read would be trained on and never translated.
+            if view.of not in (SOURCE, TARGET, *node.inputs):
+                known = did_you_mean(view.of, [SOURCE, TARGET, *node.inputs])
+                problems.add(f"nodes.{node.name}.views.{name}.of", f"no input {view.of!r}; {known}")
+        if views[SOURCE].low != scale * views[TARGET].low:
             problems.add(
-                f"nodes.{node.name}.inputs", 'a trainable node reads the source: inputs = ["source"]'
+                f"nodes.{node.name}.views",
+                f"the source is reduced by {views[SOURCE].low} and the target by {views[TARGET].low}, "
+                f"but {node.use} makes images {scale} times larger",
             )
 
 
@@ -176,11 +206,18 @@ def _bands(
     embedded: Mapping[str, tuple[Modality, Modality]],
     problems: Problems,
 ) -> dict[str, int]:
-    bands = {SOURCE: BANDS[spec.source]}
+    bands = {SOURCE: BANDS[spec.source], TARGET: BANDS[spec.target]}
     for name in order:
         node = spec.nodes[name]
         try:
-            bands[name] = _node_bands(node, [bands[i] for i in node.inputs], spec, embedded)
+            if node.trained:
+                target = node.system.views_of(node.config)[TARGET]
+                bands[name] = target.bands(bands[view_of(target.of, node)])
+            elif isinstance(node.params, WholeTaskParams):
+                bands[name] = _whole_task_bands(node, bands[node.inputs[0]], spec, embedded)
+            else:
+                assert node.kind.bands is not None
+                bands[name] = node.kind.bands(node.params, [bands[i] for i in node.inputs])
         except ValueError as error:
             problems.add(f"nodes.{name}", str(error))
             return bands
@@ -192,14 +229,13 @@ def _bands(
     return bands
 
 
-def _node_bands(
-    node: Node, inputs: list[int], spec: TaskSpec, embedded: Mapping[str, tuple[Modality, Modality]]
+def _whole_task_bands(
+    node: Node, n_bands: int, spec: TaskSpec, embedded: Mapping[str, tuple[Modality, Modality]]
 ) -> int:
-    if not isinstance(node.params, WholeTaskParams):
-        return NODE_KINDS[node.use].bands(node.params, inputs, BANDS[spec.target])
+    assert isinstance(node.params, WholeTaskParams)
     source, target = embedded[node.params.task]
     from_source = node.inputs == (SOURCE,)
-    if BANDS[source] != inputs[0] or (from_source and source != spec.source):
-        given = spec.source if from_source else f"{inputs[0]} band(s)"
+    if BANDS[source] != n_bands or (from_source and source != spec.source):
+        given = spec.source if from_source else f"{n_bands} band(s)"
         raise ValueError(f"{node.params.task} translates {source}, its input is {given}")
     return BANDS[target]

@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from pbvs.archives.layouts import Family, Modality
+from pbvs.core.config import Config
 from pbvs.core.errors import TaskError, did_you_mean
-from pbvs.graph.node import Params
-from pbvs.graph.node_kinds import NODE_KINDS
+from pbvs.graph.node import NodeKind
+from pbvs.graph.node_kinds import RENAMED, find_kind, known_kinds
 from pbvs.graph.task_files import apply_override, read_toml
-from pbvs.graph.trained import SizePx
 from pbvs.prepare.stretch import PERCENT, Percent, Uint16Rule
+from pbvs.systems.config import SizePx, TrainedConfig
+from pbvs.systems.registry import SystemRecord, system_named
+from pbvs.training.run_record import RENAMED_KEYS
 
 
-class DataRules(BaseModel):
+class DataRules(Config):
     """How pairs are made of the captures of a location."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     pairing: Literal["random", "same_capture", "nearest_time"] = "random"
     draws_per_location: int = Field(default=1, ge=1, description="pairs drawn from a location each epoch")
@@ -42,10 +43,8 @@ class DataRules(BaseModel):
         return percent
 
 
-class _TaskHead(BaseModel):
+class _TaskHead(Config):
     """A task file without its nodes, which have models of their own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     source: Modality
@@ -55,9 +54,7 @@ class _TaskHead(BaseModel):
     data: DataRules = DataRules()
 
 
-class _NodeHead(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _NodeHead(Config):
     use: str
     inputs: tuple[str, ...] = Field(min_length=1)
 
@@ -69,12 +66,30 @@ class Node:
     name: str
     use: str
     inputs: tuple[str, ...]
-    params: Params
+    params: Config
 
     @property
-    def trainable(self) -> bool:
-        """Whether the node has weights of its own."""
-        return NODE_KINDS[self.use].trainable
+    def kind(self) -> NodeKind:
+        """The kind it uses."""
+        kind = find_kind(self.use)
+        assert kind is not None, self.use
+        return kind
+
+    @property
+    def trained(self) -> bool:
+        """Whether the node has weights of its own to train."""
+        return isinstance(self.params, TrainedConfig)
+
+    @property
+    def config(self) -> TrainedConfig:
+        """The settings of a trained node."""
+        assert isinstance(self.params, TrainedConfig), self.name
+        return self.params
+
+    @property
+    def system(self) -> SystemRecord:
+        """The system of a trained node."""
+        return system_named(self.use)
 
 
 @dataclass(frozen=True)
@@ -113,14 +128,14 @@ class TaskSpec:
 
 @dataclass
 class Problems:
-    """What is wrong with one task file, gathered until `raise_any`."""
+    """What is wrong with one task file, collected until `raise_any`."""
 
     file: Path
     found: list[str] = field(default_factory=list)
 
-    def add(self, key: str, what: str) -> None:
+    def add(self, key: str, problem: str) -> None:
         """Notes that `key` (dotted) is wrong."""
-        self.found.append(f"{key}: {what}")
+        self.found.append(f"{key}: {problem}")
 
     def raise_any(self) -> None:
         """Raises one TaskError with all problems, if there are any."""
@@ -135,34 +150,29 @@ class Problems:
 
 
 def read_task(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
-    """Reads one task file, lays `overrides` (dotted key to value) over it and validates all of it.
+    """Reads one task file, sets `overrides` (dotted key to value) in it and validates all of it.
 
     Raises:
-        TaskError: the file is missing, no TOML, or has any wrong key or value; all are told at once.
+        TaskError: the file is missing, not TOML, or has any wrong key or value; all are reported at once.
     """
     raw = read_toml(path)
     for key, value in overrides.items():
         apply_override(raw, key, value, path)
     problems = Problems(path)
     raw_nodes = raw.pop("nodes", {})
-    head = _validated(_TaskHead, raw, "", problems)
-    nodes = _nodes(raw_nodes, problems)
+    head = _validate(_TaskHead, raw, "", problems)
+    nodes: dict[str, Node] = {}
+    if not isinstance(raw_nodes, dict) or not raw_nodes:
+        problems.add("nodes", "there must be at least one [nodes.NAME] table")
+        raw_nodes = {}
+    for name, raw_node in raw_nodes.items():
+        if name in ("source", "target"):
+            problems.add(f"nodes.{name}", f"{name!r} is the task's own image and cannot name a node")
+        elif node := _node(name, raw_node, problems):
+            nodes[name] = node
     problems.raise_any()
     assert isinstance(head, _TaskHead)
     return TaskSpec(**{name: getattr(head, name) for name in _TaskHead.model_fields}, nodes=nodes, file=path)
-
-
-def _nodes(raw_nodes: Any, problems: Problems) -> dict[str, Node]:
-    if not isinstance(raw_nodes, dict) or not raw_nodes:
-        problems.add("nodes", "there must be at least one [nodes.NAME] table")
-        return {}
-    nodes = {}
-    for name, raw in raw_nodes.items():
-        if name == "source":
-            problems.add("nodes.source", "'source' is the task's input and cannot name a node")
-        elif node := _node(name, raw, problems):
-            nodes[name] = node
-    return nodes
 
 
 def _node(name: str, raw: Any, problems: Problems) -> Node | None:
@@ -170,36 +180,44 @@ def _node(name: str, raw: Any, problems: Problems) -> Node | None:
     if not isinstance(raw, dict):
         problems.add(key, "must be a table")
         return None
-    head = _validated(_NodeHead, {k: raw[k] for k in ("use", "inputs") if k in raw}, key, problems)
+    head = _validate(_NodeHead, {k: raw[k] for k in ("use", "inputs") if k in raw}, key, problems)
     use = raw.get("use")
-    if isinstance(use, str) and use not in NODE_KINDS:
-        problems.add(f"{key}.use", f"unknown kind of node {use!r}; {did_you_mean(use, sorted(NODE_KINDS))}")
+    kind = find_kind(use) if isinstance(use, str) else None
+    if isinstance(use, str) and kind is None:
+        hint = f"it is now called {RENAMED[use]!r}" if use in RENAMED else did_you_mean(use, known_kinds())
+        problems.add(f"{key}.use", f"unknown kind of node {use!r}; {hint}")
         return None
-    if head is None:
+    if head is None or kind is None:
         return None
     assert isinstance(head, _NodeHead)
     rest = {k: v for k, v in raw.items() if k not in ("use", "inputs")}
-    params = _validated(NODE_KINDS[head.use].params, rest, key, problems)
-    return None if params is None else Node(name, head.use, head.inputs, params)  # type: ignore[arg-type]
+    params = _validate(kind.params, rest, key, problems)
+    if isinstance(params, TrainedConfig):
+        try:
+            params.training.check_phases(system_named(head.use).phases(params))
+        except ValueError as error:
+            problems.add(key, str(error))
+    return None if params is None else Node(name, head.use, head.inputs, params)
 
 
-def _validated(
-    model: type[BaseModel], raw: Mapping[str, Any], prefix: str, problems: Problems
-) -> BaseModel | None:
+def _validate(model: type[Config], raw: Mapping[str, Any], prefix: str, problems: Problems) -> Config | None:
     try:
         return model.model_validate(dict(raw))
     except ValidationError as error:
         for found in error.errors():
             loc = found["loc"]
             key = ".".join(str(part) for part in ([prefix] if prefix else []) + list(loc))
-            problems.add(key, _words(model, found["type"], loc, found["msg"]))
+            message = found["msg"][0].lower() + found["msg"][1:]
+            if found["type"] == "missing":
+                message = "missing"
+            elif found["type"] == "extra_forbidden":
+                inside = ".".join(str(part) for part in loc)
+                known = sorted(_known_keys(model, loc[:-1]))
+                message = f"unknown key; {did_you_mean(str(loc[-1]), known)}"
+                if inside in RENAMED_KEYS:
+                    message = f"unknown key; it is now {RENAMED_KEYS[inside]}"
+            problems.add(key, message)
         return None
-
-
-def _words(model: type[BaseModel], kind: str, loc: tuple[int | str, ...], message: str) -> str:
-    if kind == "extra_forbidden":
-        return f"unknown key; {did_you_mean(str(loc[-1]), sorted(_known_keys(model, loc[:-1])))}"
-    return "missing" if kind == "missing" else message[0].lower() + message[1:]
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The book of tasks: every task that a command deals with, read, checked, and joined to the others."""
+"""A set of tasks: every task that a command deals with, read, checked, and joined to the others."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pbvs.core.errors import TaskError, UsageError, did_you_mean
 from pbvs.graph.graph import TaskGraph, WeightEdge
 from pbvs.graph.nodes.whole_task import WholeTaskParams
 from pbvs.graph.spec import Problems, TaskSpec, read_task
-from pbvs.graph.task_files import parse_override, tasks_folder
-from pbvs.graph.trained import Pix2PixHDParams
+from pbvs.graph.task_files import parse_override, task_names, tasks_folder
+from pbvs.systems.config import TrainedConfig
 
 
 class TaskSet:
     """Tasks by name; reading one reads and checks all it depends on.
 
     Args:
-        folder: of task files; none is the one that comes with pbvs.
+        folder: of task files; none is that of the default solution.
         overrides: task name to its dotted keys and values.
     """
 
     def __init__(self, folder: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None):
         self.folder = folder or tasks_folder()
-        self.names = sorted(p.stem for p in self.folder.glob("*.toml"))
+        self.names = task_names(self.folder)
         if not self.names:
             raise UsageError("no task files (*.toml) there", where=self.folder)
         self.overrides = dict(overrides or {})
         self._graphs: dict[str, TaskGraph] = {}
         self._specs: dict[str, TaskSpec] = {}
         for name in self.overrides:
-            self._known(name, "--set")
+            self._check_known(name, "--set")
 
     def with_overrides(self, task: str, overrides: Mapping[str, Any]) -> TaskSet:
-        """The same book with further values laid over one task."""
+        """The same set with further values set in one task."""
         own = {**self.overrides.get(task, {}), **overrides}
         return TaskSet(self.folder, {**self.overrides, task: own})
 
@@ -48,7 +48,7 @@ class TaskSet:
             TaskError: anything wrong with its file.
         """
         if name not in self._specs:
-            self._known(name, None)
+            self._check_known(name, None)
             path = self.folder / f"{name}.toml"
             spec = read_task(path, self.overrides.get(name, {}))
             if spec.task != name:
@@ -61,12 +61,15 @@ class TaskSet:
     def graph(self, name: str) -> TaskGraph:
         """One task's graph, checked, with all tasks it depends on read and checked too."""
         if name not in self._graphs:
-            self._refuse_circles(name)
+            self._check_no_cycle(name)
             spec = self.spec(name)
             problems = Problems(spec.file)
             self._check_references(spec, problems)
-            bands = {n: self._modalities(n) for n in self.embedded(spec) if n in self.names}
-            graph = TaskGraph.checked(spec, bands, self.weight_edges(spec), problems)
+            modalities: dict[str, tuple[Modality, Modality]] = {}
+            for other in self.embedded(spec):
+                if other in self.names:
+                    modalities[other] = self.spec(other).source, self.spec(other).target
+            graph = TaskGraph.checked(spec, modalities, self.weight_edges(spec), problems)
             problems.raise_any()
             for needed in self.needs(spec):
                 self.graph(needed)
@@ -89,27 +92,27 @@ class TaskSet:
 
     def needs(self, spec: TaskSpec) -> list[str]:
         """The tasks that `spec` depends on directly, by weights or as a node."""
-        return sorted({edge.from_task for edge in self.weight_edges(spec)})
+        return sorted({edge.from_task for edge in self.weight_edges(spec)} - {spec.task})
 
     @staticmethod
     def embedded(spec: TaskSpec) -> list[str]:
-        """The tasks that stand as nodes in `spec`'s graph."""
+        """The tasks that are nodes of `spec`'s graph."""
         return [n.params.task for n in spec.nodes.values() if isinstance(n.params, WholeTaskParams)]
 
     @staticmethod
     def weight_edges(spec: TaskSpec) -> list[WeightEdge]:
-        """Every node of `spec` whose weights come from another task, with that task."""
+        """Every node of `spec` whose weights come from a task, with that task."""
         edges = []
         for node in spec.nodes.values():
             if isinstance(node.params, WholeTaskParams):
                 edges.append(WeightEdge(node.params.task, node.name, None))
-            elif isinstance(node.params, Pix2PixHDParams) and node.params.init_weights:
-                first = node.params.init_weights
-                if first.task is not None:
-                    edges.append(WeightEdge(first.task, node.name, first.node or node.name))
+            elif isinstance(node.params, TrainedConfig) and node.params.init_from:
+                origin = node.params.init_from
+                if origin.task is not None:
+                    edges.append(WeightEdge(origin.task, node.name, origin.node or node.name))
         return edges
 
-    def _known(self, name: str, where: str | None) -> None:
+    def _check_known(self, name: str, where: str | None) -> None:
         if name not in self.names:
             raise UsageError(
                 f"unknown task {name!r}; {did_you_mean(name, self.names)}",
@@ -117,27 +120,19 @@ class TaskSet:
                 next_step="`pbvs tasks list` shows the tasks",
             )
 
-    def _modalities(self, name: str) -> tuple[Modality, Modality]:
-        spec = self.spec(name)
-        return spec.source, spec.target
-
     def _check_references(self, spec: TaskSpec, problems: Problems) -> None:
         for edge in self.weight_edges(spec):
-            key = f"nodes.{edge.to_node}.{'task' if edge.from_node is None else 'init_weights.task'}"
+            table = f"nodes.{edge.to_node}" if edge.from_node is None else f"nodes.{edge.to_node}.init_from"
             if edge.from_task not in self.names:
-                problems.add(
-                    key, f"unknown task {edge.from_task!r}; {did_you_mean(edge.from_task, self.names)}"
-                )
+                hint = did_you_mean(edge.from_task, self.names)
+                problems.add(f"{table}.task", f"unknown task {edge.from_task!r}; {hint}")
             elif edge.from_node is not None:
-                other = self.spec(edge.from_task)
-                trainable = [n.name for n in other.nodes.values() if n.trainable]
-                if edge.from_node not in trainable:
-                    words = f"{edge.from_task} trains no node {edge.from_node!r}"
-                    problems.add(
-                        key.replace(".task", ".node"), f"{words}; {did_you_mean(edge.from_node, trainable)}"
-                    )
+                trained = [n.name for n in self.spec(edge.from_task).nodes.values() if n.trained]
+                if edge.from_node not in trained:
+                    message = f"{edge.from_task} trains no node {edge.from_node!r}"
+                    problems.add(f"{table}.node", f"{message}; {did_you_mean(edge.from_node, trained)}")
 
-    def _refuse_circles(self, name: str) -> None:
+    def _check_no_cycle(self, name: str) -> None:
         sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
         todo, seen = [name], set()
         while todo:
@@ -152,17 +147,17 @@ class TaskSet:
             sorter.prepare()
         except graphlib.CycleError as error:
             raise TaskError(
-                f"tasks depend on each other in a circle: {' -> '.join(error.args[1])}",
+                f"the tasks' dependencies have a cycle: {' -> '.join(error.args[1])}",
                 where=self.folder,
-                next_step="take out one of these first_weights or task nodes",
+                next_step="delete one of these init_from tables or task nodes",
             ) from error
 
 
-def task_set_with(folder: Path | None, task: str, texts: Iterable[str] | None) -> TaskSet:
-    """The book for a command over one task, with that command's `KEY=VALUE` words laid over it.
+def task_set_with(folder: Path, task: str, texts: Iterable[str] | None) -> TaskSet:
+    """The tasks for a command over one of them, with that command's `KEY=VALUE` arguments set in it.
 
     Raises:
-        UsageError: a word is no KEY=VALUE.
+        UsageError: an argument is not KEY=VALUE.
     """
     overrides = dict(parse_override(text) for text in texts or ())
     return TaskSet(folder, {task: overrides} if overrides else None)

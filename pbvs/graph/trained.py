@@ -1,150 +1,150 @@
-"""Pix2PixHD as a node: its settings in a task file, and its trained generator at work."""
+"""A trained node at work, whatever its system: checkpoints and orientations averaged."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from pydantic import BeforeValidator, Field, model_validator
-from torch import Tensor
+from pbvs.core.errors import CheckpointError, UsageError
+from pbvs.dataset.views import SOURCE, luma
+from pbvs.graph.node import InferenceOptions, NodeContext, NodeKind, Operator
+from pbvs.systems.config import InferenceConfig, TrainedConfig
+from pbvs.systems.registry import SystemRecord, system_named
 
-from pbvs.core import pixels
-from pbvs.graph.inference import InferenceParams, Translate, ensemble_mean
-from pbvs.graph.node import InferenceOptions, NodeContext, NodeKind, Operator, Params
-from pbvs.systems.pix2pixhd.adapt import BandRule
-from pbvs.systems.pix2pixhd.losses import LossWeights
-from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from pbvs.systems.pix2pixhd.strips import is_out_of_memory, run_in_strips
-from pbvs.training.schedule import TrainingConfig
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pbvs.graph.picture import Picture
+    from pbvs.training.run_record import RunRecord
+    from pbvs.training.system import Translation
 
 _LOG = logging.getLogger(__name__)
 DEFAULT = InferenceOptions()
 
-
-def _height_and_width(value: Any) -> Any:
-    return (value, value) if isinstance(value, int) else value
-
-
-SizePx = Annotated[
-    tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]], BeforeValidator(_height_and_width)
-]
+# A picture and one of eight orientations to the translated float255 image, the orientation undone.
+Member = Callable[["Picture", int], "Tensor"]
 
 
-class InitFrom(Params):
-    """Where a network's first weights come from: the node of another task, or files of the published code."""
-
-    task: str | None = Field(default=None, description="trained before, by `pbvs train`")
-    node: str | None = Field(default=None, description="of that task; none: the node of the same name")
-    official: Path | None = Field(
-        default=None,
-        description="a `*_net_G.pth`; the `*_net_D.pth` beside it is taken too, where there is one",
-    )
-    bands: BandRule = Field(
-        default="mean", description="how old bands become new ones, see pbvs.systems.pix2pixhd.adapt"
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> InitFrom:
-        if (self.task is None) == (self.official is None) or (self.official is not None and self.node):
-            raise ValueError("give either task (and node), or official")
-        return self
+def trained_kind(system: SystemRecord) -> NodeKind:
+    """The kind of node that is trained by a system."""
+    return NodeKind(system.config, (1, 1), None, prepare_trained, trained=True)
 
 
-class Pix2PixHDParams(Params):
-    """Network, losses and schedule of one Pix2PixHD.
+def prepare_trained(config: TrainedConfig, context: NodeContext) -> Operator:
+    """The operator of a trained node; it follows each checkpoint's own settings, not today's task file.
 
-    `size_px` (height, width; one number for a square) is the size the network works at; images come to
-    it and leave it by `pixels.resize`. None is the task's own size.
+    Raises:
+        CheckpointError: weights are missing, or were trained by another version of the system.
     """
-
-    size_px: SizePx | None = None
-    generator: GeneratorConfig = GeneratorConfig()
-    discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    losses: LossWeights = LossWeights()
-    training: TrainingConfig
-    init_weights: InitFrom | None = None
-    inference: InferenceParams = InferenceParams()
-
-    @property
-    def of_training(self) -> dict[str, Any]:
-        """All that decides the trained weights, JSON-like."""
-        return self.model_dump(mode="json", exclude={"inference"})
-
-    @model_validator(mode="after")
-    def _agree(self) -> Pix2PixHDParams:
-        if self.training.fix_global_epochs and self.generator.kind != "local":
-            raise ValueError('training.fix_global_epochs is for generator.kind = "local"')
-        if self.training.pool_size and not self.losses.adversarial:
-            raise ValueError("training.pool_size is for a discriminator; both of its losses are 0")
-        if not any(self.losses.model_dump().values()):
-            raise ValueError("every one of losses is 0: there is nothing to learn")
-        return self
+    members = [_member(*context.trained(which), context) for which in config.inference.checkpoints]
+    return ensemble_mean(members, config.inference, context.size_px)
 
 
-def trained_generator(header: dict[str, Any], state: Mapping[str, Tensor]) -> Generator:
-    """The generator of a checkpoint, by the checkpoint's own settings, on the CPU."""
-    network = Generator(GeneratorConfig(**header["params"]["generator"]), *header["bands"])
-    network.load_state_dict(dict(state), strict=True)
-    return network
+def _member(record: RunRecord, states: dict[str, dict[str, Tensor]], context: NodeContext) -> Member:
+    from pbvs.graph.picture import Sources
+
+    translation, system = load_translation(record, states), system_named(record.system)
+    for network in translation.networks.values():
+        network.to(context.device)
+    config = system.config.model_validate(record.config)
+    view = system.views_of(config)[SOURCE]
+    input_px = (record.size_px[0] // view.low, record.size_px[1] // view.low)
+
+    def translate(picture: Picture, orientation: int) -> Tensor:
+        images = picture.stored(input_px)
+        if view.gray:
+            images = [luma(image) for image in images]
+        turned = turn(Sources(images).float255(input_px), orientation)
+        return undo(run(translation, turned, context.options), orientation)
+
+    return translate
 
 
-def trained_discriminator(header: dict[str, Any], state: Mapping[str, Tensor]) -> Discriminator:
-    """The discriminator of a checkpoint, as `trained_generator`."""
-    config = DiscriminatorConfig(**header["params"]["discriminator"])
-    network = Discriminator(config, sum(header["bands"]))
-    network.load_state_dict(dict(state), strict=True)
-    return network
+def load_translation(record: RunRecord, states: dict[str, dict[str, Tensor]]) -> Translation:
+    """The networks of a checkpoint that translate, on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: another version of the system trained them, or they do not fit.
+    """
+    from pbvs.networks.state_dicts import load_strictly
+    from pbvs.training.system import Translation
+
+    system = system_named(record.system)
+    if record.version != system.version:
+        raise CheckpointError(
+            f"the weights of {record.task}.{record.node} were trained by version {record.version} of "
+            f"{record.system}; this is version {system.version}",
+            next_step="retrain, or translate with the version of pbvs that trained them",
+        )
+    code = system.load()
+    networks = code.inference_networks(system.config.model_validate(record.config), record.bands)
+    for name, network in networks.items():
+        load_strictly(network, states.get(name, {}), where=f"{record.task}.{record.node}: {name}")
+    return Translation(code, networks).eval()
 
 
-def _prepare(params: Pix2PixHDParams, around: NodeContext) -> Operator:
-    """The operator follows each checkpoint's own settings, not the task file's of today."""
+def run(translation: Translation, images: Tensor, options: InferenceOptions = DEFAULT) -> Tensor:
+    """float255 `N,C,H,W` through a system's networks to float255 on the CPU, not rounded."""
+    import torch
 
-    def member(which: str) -> Translate:
-        header, state = around.trained("G", which)
-        network = trained_generator(header, state).to(around.device).eval()
-        height, width = (int(side) for side in header["size_px"])
+    from pbvs.core import pixels
+    from pbvs.core.device import is_out_of_memory
 
-        def translate(levels: Tensor, is_transposed: bool) -> Tensor:
-            size_px = (width, height) if is_transposed else (height, width)
-            return translated(network, levels, size_px, around.computing)
-
-        return translate
-
-    average = ensemble_mean([member(which) for which in params.inference.checkpoints], params.inference)
-    return lambda images: average(images[0])
-
-
-@torch.inference_mode()
-def translated(
-    network: Generator, levels: Tensor, size_px: tuple[int, int], computing: InferenceOptions = DEFAULT
-) -> Tensor:
-    """Levels `N,C,H,W` through a trained generator at `size_px`, back at the size they came in."""
-    own_size = (levels.shape[2], levels.shape[3])
-    device = next(network.parameters()).device
-    model = pixels.normalize(pixels.resize_float255(levels, size_px)).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=computing.precision == "bf16-mixed"):
-        made = run_in_strips(network, model) if computing.in_strips else _whole(network, model)
-    return pixels.resize_float255(pixels.denormalize(made.cpu()), own_size)
+    source = pixels.normalize(images).to(translation.device)
+    bf16 = options.precision == "bf16-mixed"
+    with torch.inference_mode(), torch.autocast(translation.device.type, torch.bfloat16, enabled=bf16):
+        if options.in_strips:
+            return pixels.denormalize(translation.in_strips(source))
+        try:
+            return pixels.denormalize(translation(source).cpu())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = f"{source.shape[2]} x {source.shape[3]}"
+            _LOG.warning("not enough memory for %d image(s) of %s at once: in strips", len(source), size)
+            try:
+                return pixels.denormalize(translation.in_strips(source))
+            except UsageError:
+                raise error from None  # the system has no such way
 
 
-def _whole(network: Generator, model: Tensor) -> Tensor:
-    """The network over whole images; where memory runs out, in strips."""
-    try:
-        made: Tensor = network(model)
-        return made
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = f"{model.shape[2]} x {model.shape[3]}"
-        _LOG.warning("not enough memory for %d image(s) of %s at once: in strips", len(model), size)
-    return run_in_strips(network, model)
+def ensemble_mean(members: Sequence[Member], config: InferenceConfig, size_px: tuple[int, int]) -> Operator:
+    """The weighted mean of what `members` make of an image in each orientation; not rounded.
+
+    A single member's image keeps its own size; several are averaged at the task's `size_px`.
+    """
+    from pbvs.core import pixels
+
+    weights = config.weights or (1.0,) * len(members)
+    if len(members) == 1 and config.tta == 1:
+        return lambda pictures: members[0](pictures[0], 0)
+
+    def mean(pictures: list[Picture]) -> Tensor:
+        parts = [
+            pixels.resize_float255(member(pictures[0], orientation), size_px)
+            * (weight / sum(weights) / config.tta)
+            for member, weight in zip(members, weights, strict=True)
+            for orientation in range(config.tta)
+        ]
+        return sum(parts[1:], parts[0]) / config.tta
+
+    return mean
 
 
-def _bands(params: Pix2PixHDParams, bands: list[int], target: int) -> int:
-    return target
+def turn(images: Tensor, orientation: int) -> Tensor:
+    """`N,C,H,W` in one of eight orientations: bit 0 mirrors left to right, 1 up-down, 2 transposes."""
+    if orientation & 1:
+        images = images.flip(-1)
+    if orientation & 2:
+        images = images.flip(-2)
+    return images.transpose(-1, -2) if orientation & 4 else images
 
 
-PIX2PIXHD = NodeKind(Pix2PixHDParams, (1, 1), _bands, _prepare, trainable=True)
+def undo(images: Tensor, orientation: int) -> Tensor:
+    """Undoes `turn`."""
+    if orientation & 4:
+        images = images.transpose(-1, -2)
+    if orientation & 2:
+        images = images.flip(-2)
+    return images.flip(-1) if orientation & 1 else images

@@ -1,1 +1,5 @@
 """Building blocks that several systems use."""
+
+from typing import Literal
+
+NormName = Literal["instance", "batch"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-NormName = Literal["instance", "batch"]
+from pbvs.networks import NormName
 
 
 def _contiguous(gradient: Tensor) -> Tensor:

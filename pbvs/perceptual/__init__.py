@@ -1,1 +1,1 @@
-"""The feature networks that losses and scores share, and their weights."""
+"""The feature networks shared by losses and scores, and their weights."""

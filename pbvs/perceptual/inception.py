@@ -1,7 +1,7 @@
 """Features of the FID: the four layers of pytorch-fid's InceptionV3, in one pass.
 
-pytorch-fid's own rule brings images to the network's size; torchmetrics' two are there to find out which one
-somebody else used (`image/fid.py` of torchmetrics 1.9, Apache-2.0, with `antialias` off and on; off it calls
+The default resizing is pytorch-fid's; torchmetrics' two serve to find out which one another scorer used
+(`image/fid.py` of torchmetrics 1.9, Apache-2.0, with `antialias` off and on; off it calls
 torch-fidelity's copy of TensorFlow 1's resizing).
 
 Network, blocks, resizing and averaging as mseitzer/pytorch-fid 0.3.0 (Apache-2.0): `inception.py`
@@ -10,7 +10,7 @@ Network, blocks, resizing and averaging as mseitzer/pytorch-fid 0.3.0 (Apache-2.
 
 from __future__ import annotations
 
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,16 @@ from pbvs.core.challenge import FID_LAYERS
 from pbvs.core.errors import ScoreError
 from pbvs.perceptual.metric_weights import WeightsKind, load_metric_weights
 from pbvs.perceptual.official_networks import whole_network
-from pbvs.perceptual.precision import fastest_layout, full_precision
+from pbvs.perceptual.precision import fastest_memory_format, full_precision
 
 _SIDE_PX = 299
+# The layers of each block, as `InceptionV3` of pytorch-fid cuts the network.
+_BLOCKS = (
+    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"),
+    ("Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+    ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
 
 ResizeRule = Literal["pytorch-fid", "torchmetrics", "torchmetrics-antialias"]
 RESIZE_RULES: tuple[ResizeRule, ...] = get_args(ResizeRule)
@@ -32,13 +39,20 @@ class InceptionFeatures(nn.Module):
     """The FID's feature network, frozen; `sha256` is that of its weights.
 
     Raises:
-        WeightsError: the Inception weights of this kind are not to be had.
+        WeightsError: the Inception weights of this kind are unavailable.
     """
 
     def __init__(self, kind: WeightsKind, device: str | torch.device = "cpu"):
         super().__init__()
         state, self.sha256 = load_metric_weights("inception", kind)
-        self.blocks = _blocks(state).to(device)
+        net = whole_network("inception")
+        net.fc = nn.Identity()  # the classifier is not used, and not in `state`
+        net.load_state_dict(state, strict=True, assign=True)
+        pools = (nn.MaxPool2d(3, 2), nn.MaxPool2d(3, 2), nn.Identity(), nn.AdaptiveAvgPool2d(1))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*map(net.get_submodule, names), pool)
+            for names, pool in zip(_BLOCKS, pools, strict=True)
+        ).to(device)
         self.requires_grad_(False).eval()
 
     @torch.inference_mode()
@@ -47,7 +61,7 @@ class InceptionFeatures(nn.Module):
 
         Args:
             unit: `N,1|3,H,W float32 in [0,1]`, on any device; one band is repeated to three.
-            resize: how images come to 299 x 299 and to the network's range.
+            resize: the rule for resizing to 299 x 299 and scaling to the network's range.
 
         Returns:
             `{64: N,64, 192: N,192, 768: N,768, 2048: N,2048}`, float64, on the CPU.
@@ -59,17 +73,32 @@ class InceptionFeatures(nn.Module):
 
     @torch.inference_mode()
     def resized(self, unit: Tensor, resize: ResizeRule = "pytorch-fid") -> Tensor:
-        """What the network itself is given, `N,3,299,299`; arguments and errors as `forward`."""
-        _check(unit)
+        """The network's input, `N,3,299,299` in about [-1,1]; arguments and errors as `forward`."""
+        if unit.ndim != 4 or unit.shape[1] not in (1, 3) or unit.dtype != torch.float32:
+            raise ScoreError(f"features need N,1|3,H,W float32, not {tuple(unit.shape)} {unit.dtype}")
+        low, high = (float(v) for v in unit.aminmax())
+        if not (low >= 0.0 and high <= 1.0):  # also true of NaN
+            raise ScoreError(f"features need values in [0,1], not {low:g} to {high:g}")
         device = next(self.parameters()).device
+        size = (_SIDE_PX, _SIDE_PX)
         with full_precision(device):
-            return _resized(unit.to(device), resize).expand(-1, 3, -1, -1)
+            x = unit.to(device)
+            if resize == "pytorch-fid":  # bilinear without antialiasing, also when shrinking
+                x = 2.0 * F.interpolate(x, size=size, mode="bilinear", align_corners=False) - 1.0
+            else:
+                x = 255.0 * x
+                if resize == "torchmetrics-antialias":
+                    x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+                else:
+                    x = _resize_as_tensorflow_1(_resize_as_tensorflow_1(x, 2), 3)
+                x = (x - 128.0) / 128.0
+            return x.expand(-1, 3, -1, -1)
 
     @torch.inference_mode()
     def of_resized(self, x: Tensor) -> dict[int, Tensor]:
-        """As `forward`, of what `resized` gave. Several images at once are faster; values are the same."""
+        """As `forward`, for the output of `resized`. Larger batches are faster, with the same values."""
         with full_precision(x.device):
-            x = fastest_layout(x)
+            x = fastest_memory_format(x)
             features = {}
             for layer, block in zip(FID_LAYERS, self.blocks, strict=True):
                 x = block(x)
@@ -77,52 +106,11 @@ class InceptionFeatures(nn.Module):
         return features
 
 
-def _resized(unit: Tensor, rule: ResizeRule) -> Tensor:
-    """`N,C,H,W` in [0,1] to `N,C,299,299` in about [-1,1]."""
-    size = (_SIDE_PX, _SIDE_PX)
-    if rule == "pytorch-fid":  # bilinear without antialiasing, also when shrinking
-        return 2.0 * F.interpolate(unit, size=size, mode="bilinear", align_corners=False) - 1.0
-    levels = 255.0 * unit
-    if rule == "torchmetrics-antialias":
-        x = F.interpolate(levels, size=size, mode="bilinear", align_corners=False, antialias=True)
-    else:
-        x = _resized_as_tensorflow_1(_resized_as_tensorflow_1(levels, 2), 3)
-    return (x - 128.0) / 128.0
-
-
-def _resized_as_tensorflow_1(x: Tensor, dim: int) -> Tensor:
-    """Bilinear along `dim`, where pixel i lies at i * old / new, so that the first pixels coincide."""
+def _resize_as_tensorflow_1(x: Tensor, dim: int) -> Tensor:
+    """Bilinear along `dim`, with output pixel i at i * old / new, so that the first pixels coincide."""
     old = x.shape[dim]
-    at = torch.arange(_SIDE_PX, device=x.device) * (old / _SIDE_PX)
-    first = at.floor().long()
-    weight = (at - first).to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim))
+    position = torch.arange(_SIDE_PX, device=x.device) * (old / _SIDE_PX)
+    first = position.floor().long()
+    weight = (position - first).to(x.dtype).view(-1, *[1] * (x.ndim - 1 - dim))
     lower, upper = x.index_select(dim, first), x.index_select(dim, (first + 1).clamp(max=old - 1))
     return lower + (upper - lower) * weight
-
-
-def _check(unit: Tensor) -> None:
-    if unit.ndim != 4 or unit.shape[1] not in (1, 3) or unit.dtype != torch.float32:
-        raise ScoreError(f"features are taken of N,1|3,H,W float32, not of {tuple(unit.shape)} {unit.dtype}")
-    low, high = (float(v) for v in unit.aminmax())
-    if not (low >= 0.0 and high <= 1.0):  # also true of NaN
-        raise ScoreError(f"features are taken of values in [0,1], not of {low:g} to {high:g}")
-
-
-def _blocks(state: dict[str, Tensor]) -> nn.ModuleList:
-    """The network cut behind the four layers, as `InceptionV3` of pytorch-fid cuts it."""
-    net = whole_network("inception")
-    net.fc = nn.Identity()  # the classifier is not used, and not in `state`
-    net.load_state_dict(state, strict=True, assign=True)
-
-    def part(*names: str) -> list[nn.Module]:
-        return [cast(nn.Module, getattr(net, name)) for name in names]
-
-    mixed_5_6 = [f"Mixed_{name}" for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e")]
-    return nn.ModuleList(
-        [
-            nn.Sequential(*part("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"), nn.MaxPool2d(3, 2)),
-            nn.Sequential(*part("Conv2d_3b_1x1", "Conv2d_4a_3x3"), nn.MaxPool2d(3, 2)),
-            nn.Sequential(*part(*mixed_5_6)),
-            nn.Sequential(*part("Mixed_7a", "Mixed_7b", "Mixed_7c"), nn.AdaptiveAvgPool2d(1)),
-        ]
-    )

@@ -1,4 +1,4 @@
-"""How the judges compute: whole float32, whatever the training has switched on, in the faster layout."""
+"""Numerics of the metric networks: full float32, also within autocast, and the faster memory format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast and, on CUDA, no TF32 in convolutions: it keeps 10 bits of 23 and moves the score."""
+    """No autocast and, on CUDA, no TF32 in convolutions: it keeps 10 of 23 bits and changes the score."""
     with torch.autocast(device.type, enabled=False):
         if device.type == "cuda":
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -20,20 +20,16 @@ def full_precision(device: torch.device) -> Iterator[None]:
             yield
 
 
-def fastest_layout(images: Tensor) -> Tensor:
-    """The same `N,C,H,W` laid out as the judges' convolutions are fastest with; gradients come back as usual.
+def fastest_memory_format(images: Tensor) -> Tensor:
+    """The same `N,C,H,W` in the memory format that is fastest for the metric networks.
 
     On the CPU that is channels_last (LPIPS of 1024 px in 70 % of the time, VGG with gradients in bfloat16 in
-    60 %, values equal to 1e-6); other devices were not measured and keep what they have. Not for networks
-    with instance norm, see `pbvs.networks.layers`.
+    60 %, values equal to 1e-6); gradients are returned contiguous. Other devices were not measured and keep
+    their format. Not for networks with instance norm, see `pbvs.networks.layers`.
     """
     if images.device.type != "cpu":
         return images
-    laid_out = images.contiguous(memory_format=torch.channels_last)
-    if laid_out.requires_grad:
-        laid_out.register_hook(_contiguous)  # type: ignore[no-untyped-call]
-    return laid_out
-
-
-def _contiguous(gradient: Tensor) -> Tensor:
-    return gradient.contiguous()
+    converted = images.contiguous(memory_format=torch.channels_last)
+    if converted.requires_grad:
+        converted.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return converted

@@ -1,8 +1,8 @@
-"""Stand-in weights: seeded values in the shapes of the official files, for machines without them.
+"""Stand-in weights: seeded values in the shapes of the official files, for machines without those.
 
-Numbers made with them are not comparable to anything made with the official weights.
+Results computed with them are not comparable to results of the official weights.
 
-Each tensor's values depend on the recipe, the judge's name and the tensor's name alone, so a part of a
+Each tensor's values depend only on the recipe, the file's name and the tensor's name, so a part of a
 file equals that part of the whole. Convolutions and linear layers are uniform with the variance of He
 et al. 2015, equation 10 (2 / fan-in), which keeps the mean square of activations from layer to layer;
 batch norms are the identity (mean 0, variance 1, weight 1, bias 0) and other biases are 0.
@@ -21,26 +21,30 @@ from torch import Tensor
 
 from pbvs.core.errors import WeightsError
 from pbvs.core.files import atomic_write, sha256_of_file, write_json
-from pbvs.perceptual.metric_weight_files import MetricWeightFile, chosen, marker_of, recipe_in_marker
+from pbvs.perceptual.metric_weight_files import NOT_COMPARABLE, chosen, marker_of, recipe_in_marker
 from pbvs.perceptual.official_networks import is_needed, whole_network
 
 RECIPE = "pbvs stand-in 1"
-NOT_COMPARABLE = "stand-in weights: not comparable"
 
 
 def standin_state(name: str, *, whole: bool = False) -> dict[str, Tensor]:
     """Stand-in tensors under the official file's names.
 
     Args:
-        name: a judge.
-        whole: also the tensors that no judge uses (the classifiers).
+        name: a name in `METRIC_WEIGHT_FILES`.
+        whole: also the tensors that no metric uses (the classifiers).
     """
-    shapes = whole_network(name).state_dict()
-    return {
-        key: _values(name, key, tensor.shape, tensor.dtype)
-        for key, tensor in shapes.items()
-        if whole or is_needed(name, key)
-    }
+    state = {}
+    for key, tensor in whole_network(name).state_dict().items():
+        if not (whole or is_needed(name, key)):
+            continue
+        if tensor.ndim >= 2:
+            state[key] = _he_uniform(f"{RECIPE}/{name}/{key}", tensor.shape)
+        elif key.endswith(("running_var", "bn.weight")):
+            state[key] = torch.ones(tensor.shape, dtype=tensor.dtype)
+        else:
+            state[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return state
 
 
 def standin_sha256(state: dict[str, Tensor]) -> str:
@@ -52,17 +56,9 @@ def standin_sha256(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _values(name: str, key: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    if len(shape) >= 2:
-        return _he_uniform(f"{RECIPE}/{name}/{key}", shape)
-    if key.endswith(("running_var", "bn.weight")):
-        return torch.ones(shape, dtype=dtype)
-    return torch.zeros(shape, dtype=dtype)
-
-
-def _he_uniform(words: str, shape: torch.Size) -> Tensor:
-    """float32 uniform in +-sqrt(6 / fan-in); from raw bits, whose stream numpy keeps for good."""
-    seed = int.from_bytes(hashlib.sha256(words.encode()).digest(), "little")
+def _he_uniform(seed_text: str, shape: torch.Size) -> Tensor:
+    """float32 uniform in +-sqrt(6 / fan-in), from the raw bits of PCG64, a stream that numpy keeps stable."""
+    seed = int.from_bytes(hashlib.sha256(seed_text.encode()).digest(), "little")
     n_values = math.prod(shape)
     raw = np.random.PCG64(seed).random_raw((n_values + 1) // 2).astype("<u8", copy=False)
     bits = raw.view("<u4")[:n_values]
@@ -80,52 +76,41 @@ def write_standin(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Writes whole stand-in files under the official names, for the reference packages to run on.
+    """Writes whole stand-in files under the official names, as input for the reference packages.
 
-    They go to `torch_home/hub/checkpoints`, each with a marker beside it; files of the same recipe that
-    are there already are kept. Use with `TORCH_HOME=torch_home`.
+    They are written to `torch_home/hub/checkpoints`, each with a marker file next to it; existing files of
+    the same recipe are kept. Use with `TORCH_HOME=torch_home`.
 
     Args:
-        torch_home: the folder to be named by TORCH_HOME.
-        names: the judges; all of them for None (1.5 GB).
-        overwrite: also put them over files that are not stand-ins of this recipe.
-        progress: told (files done, files in all).
+        torch_home: the value for TORCH_HOME.
+        names: the weight files; all for None (1.5 GB).
+        overwrite: also replace files that are not stand-ins of this recipe.
+        progress: called with (files done, total).
 
     Returns:
         The files, in the order of `names`.
 
     Raises:
-        UsageError: no judge is called so.
-        WeightsError: something else lies under an official name, and `overwrite` is false.
+        UsageError: unknown name.
+        WeightsError: another file has an official name, and `overwrite` is false.
     """
-    folder = torch_home / "hub" / "checkpoints"
     files = chosen(names)
-    done = [_is_there(folder / file.file_name, overwrite) for file in files]
-    for index, file in enumerate(files):
-        if not done[index]:
-            _write_one(file, folder / file.file_name)
+    paths = [torch_home / "hub" / "checkpoints" / file.file_name for file in files]
+    exists = [path.exists() and recipe_in_marker(path) == RECIPE for path in paths]
+    for path, is_standin in zip(paths, exists, strict=True):
+        if path.exists() and not is_standin and not overwrite:
+            raise WeightsError(
+                "a file that is not a stand-in of this version has the official name",
+                where=path,
+                next_step="choose an empty folder, or use --overwrite",
+            )
+    for index, (file, path) in enumerate(zip(files, paths, strict=True)):
+        if not exists[index]:
+            # The marker first: a stand-in without its marker must never have an official name.
+            note = {"kind": "standin", "marked": NOT_COMPARABLE, "judge": file.name, "recipe": RECIPE}
+            with atomic_write(path) as tmp_path:
+                torch.save(standin_state(file.name, whole=True), tmp_path)
+                write_json(marker_of(path), {**note, "sha256": sha256_of_file(tmp_path)})
         if progress:
             progress(index + 1, len(files))
-    return [folder / file.file_name for file in files]
-
-
-def _is_there(path: Path, overwrite: bool) -> bool:
-    if not path.exists():
-        return False
-    if recipe_in_marker(path) == RECIPE:
-        return True
-    if not overwrite:
-        raise WeightsError(
-            "a file that is not a stand-in of this version lies under the official name",
-            where=path,
-            next_step="choose an empty folder, or overwrite it on purpose",
-        )
-    return False
-
-
-def _write_one(file: MetricWeightFile, path: Path) -> None:
-    # The marker first: a stand-in without its marker must never lie under an official name.
-    note = {"kind": "standin", "marked": NOT_COMPARABLE, "judge": file.name}
-    with atomic_write(path) as beside:
-        torch.save(standin_state(file.name, whole=True), beside)
-        write_json(marker_of(path), {**note, "recipe": RECIPE, "sha256": sha256_of_file(beside)})
+    return paths

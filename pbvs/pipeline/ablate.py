@@ -21,12 +21,13 @@ from pbvs.core.challenge import TASKS
 from pbvs.core.device import device_of_process
 from pbvs.core.errors import DataError, TaskError, UsageError, did_you_mean
 from pbvs.core.files import files_fingerprint, fingerprint, write_csv, write_json
-from pbvs.graph.task_files import tasks_folder
+from pbvs.core.versions import SCORE
+from pbvs.graph.task_files import solutions_folder
 from pbvs.graph.task_set import TaskSet
 from pbvs.perceptual.metric_weights import disclaimer
 from pbvs.pipeline.chain import ChainSettings, chain, translate_step
 from pbvs.pipeline.expected import PREDICTIONS
-from pbvs.pipeline.steps import Step, code_version
+from pbvs.pipeline.steps import Step
 from pbvs.score.folders import score_folder
 from pbvs.score.scorer import Scorer
 
@@ -60,7 +61,7 @@ class Cell:
 
 def ablation_folder() -> Path:
     """The task files of the ablation that come with pbvs."""
-    return tasks_folder() / "ablation"
+    return solutions_folder() / "ablation"
 
 
 def read_rows(path: Path, book: TaskSet) -> tuple[Row, ...]:
@@ -151,7 +152,7 @@ def _score_step(s: ChainSettings, cell: Cell, targets: Path) -> Step:
             cell.challenge_task,
             predictions,
             targets,
-            s.ranking,
+            s.score_config,
             progress=lambda done, total: s.progress(name, done, total, {}),
         )
         told = report.to_json()
@@ -162,8 +163,8 @@ def _score_step(s: ChainSettings, cell: Cell, targets: Path) -> Step:
         return {
             "predictions": files_fingerprint(pixels.list_images(predictions)),
             "targets": files_fingerprint(pixels.list_images(targets)),
-            "rules": fingerprint([asdict(s.ranking), s.metric_weights]),
-            "code": code_version("pixels.py", "score"),
+            "rules": fingerprint([asdict(s.score_config), s.metric_weights]),
+            "score": f"version {SCORE}",
         }
 
     return Step(name, s.record(name), provenance, lambda: [path], work, (f"{cell.task}.translate",))
@@ -196,9 +197,9 @@ def write_table(done: Ablation, settings: ChainSettings) -> dict[str, Any]:
         rows.append({"name": row.name, "scores": scores, "combined": combined, "published": row.published})
     table: dict[str, Any] = {
         "schema": 1,
-        "rules": settings.ranking.rules,
-        "fid_layer": settings.ranking.fid_layer,
-        "arctan_weight": settings.ranking.arctan_weight,
+        "rules": settings.score_config.rules,
+        "fid_layer": settings.score_config.fid_layer,
+        "arctan_weight": settings.score_config.arctan_weight,
         "weights": settings.metric_weights,
         "marked": disclaimer(settings.metric_weights),
         "left_out": list(done.left_out),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pbvs.archives.layouts import find_images, inputs_folder
@@ -12,16 +12,20 @@ from pbvs.core.device import device_of_process
 from pbvs.core.errors import DataError, UsageError
 from pbvs.core.fabric import make_fabric
 from pbvs.core.files import files_fingerprint, fingerprint
+from pbvs.core.versions import PREPARE, SCORE, SUBMIT, TRANSLATE
+from pbvs.dataset.index import PreparedData
 from pbvs.graph.spec import TaskSpec
 from pbvs.graph.task_set import TaskSet
 from pbvs.perceptual.metric_weights import WeightsKind, disclaimer
 from pbvs.pipeline import translate, translation_record
 from pbvs.pipeline.expected import PREDICTIONS, expected_images
+from pbvs.pipeline.pair_table import pair_table
 from pbvs.pipeline.runs import Runs
-from pbvs.pipeline.steps import Step, code_version
+from pbvs.pipeline.steps import Step
 from pbvs.pipeline.train import NodeTraining, check_metric_weights, prepare_rules, train_node, working_size_px
 from pbvs.pipeline.translation_record import mean_seconds_per_image
 from pbvs.pipeline.translator import Translator
+from pbvs.prepare.plan import LocationKey
 from pbvs.prepare.prepare import prepare
 from pbvs.prepare.prepared_folder import INDEX_NAME
 from pbvs.prepare.records import content_hash, load_records
@@ -34,7 +38,7 @@ from pbvs.submission.ledger_rows import note_build, note_score
 
 SCORE_JSON, SCORE_CSV, ZIP = "score.json", "score.csv", "submission.zip"
 
-# (step, done, total, further words): the way every step tells how far it is.
+# (step, done, total, further values): how every step reports its progress.
 ChainProgress = Callable[[str, int, int, Mapping[str, float]], None]
 
 
@@ -43,19 +47,22 @@ class ChainSettings:
     """Everything that a run of the chain is asked for.
 
     Attributes:
+        task_set: the tasks of one solution.
         tasks: names, in any order; what they depend on is trained too.
-        data: root of the archives; None when there is nothing to train in the tasks.
+        data: root of the archives; None when nothing in the tasks is trained.
         test: root of the test inputs; None leaves out everything after training.
         targets: root of test targets; None leaves out the score.
-        runs, out: folders for training and for what is made of the test inputs.
-        metric_weights: kind of the judges' weights.
-        ranking: how the score is made.
-        accelerator, precision: Fabric's words for where and in which numbers the networks run.
+        runs, out: folders for training, and for predictions, score and zip.
+        metric_weights: kind of the metrics' weights.
+        score_config: how the score is computed.
+        accelerator, precision: Fabric's names for where and in which numbers the networks run.
         extra_data: what the readme says of it.
         data_workers: processes that load training images.
+        progress: called by every step.
+        warn: called with lines that the user should see.
     """
 
-    book: TaskSet
+    task_set: TaskSet
     tasks: tuple[str, ...]
     data: Path | None
     test: Path | None
@@ -63,12 +70,13 @@ class ChainSettings:
     runs: Path
     out: Path
     metric_weights: WeightsKind
-    ranking: ScoreConfig
+    score_config: ScoreConfig
     accelerator: str
     precision: str
     extra_data: bool
     data_workers: int
-    progress: ChainProgress = field(repr=False, default=lambda step, done, total, words: None)
+    progress: ChainProgress = field(repr=False, default=lambda step, done, total, values: None)
+    warn: Callable[[str], None] = field(repr=False, default=lambda line: None)
 
     @property
     def score_json(self) -> Path:
@@ -76,10 +84,10 @@ class ChainSettings:
         return self.out / SCORE_JSON
 
     def record(self, step: str) -> Path:
-        """Where a step notes what it was made of."""
+        """Where a step keeps its provenance."""
         return self.out / "steps" / f"{step}.json"
 
-    def made(self) -> list[Path]:
+    def results(self) -> list[Path]:
         """What a person wants to look at after a run."""
         return [self.out / ZIP, self.out / PREDICTIONS, self.score_json, self.out / SCORE_CSV, self.runs]
 
@@ -90,7 +98,7 @@ def chain(settings: ChainSettings) -> list[Step]:
     Raises:
         UsageError, TaskError: an unknown task, a wrong task file, no data for what must be trained.
         DataError: a task has no test inputs.
-        WeightsError: official judges' weights are asked for and missing.
+        WeightsError: official weights of the metrics are asked for and missing.
     """
     return _Chain(settings).steps()
 
@@ -98,119 +106,137 @@ def chain(settings: ChainSettings) -> list[Step]:
 class _Chain:
     def __init__(self, settings: ChainSettings):
         self.s = settings
-        self.book = settings.book
-        self.all_tasks = self.book.in_order(settings.tasks)
-        self.trained = [t for t in self.all_tasks if self.book.graph(t).trainable]
-        self.runs = Runs(settings.runs)
+        self.task_set = settings.task_set
+        self.all_tasks = self.task_set.in_order(settings.tasks)
+        self.trainings = {task: self._trainings(task) for task in self.all_tasks}
         self.device = device_of_process(settings.accelerator)
 
     def steps(self) -> list[Step]:
-        self._check_judges()
-        steps = [*self._prepares(), *(self._train(task) for task in self.trained)]
+        trainings = [training for several in self.trainings.values() for training in several]
+        needed = set().union(*(training.metric_weights_needed for training in trainings))
+        if self.s.targets is not None and self.s.test is not None:
+            needed |= {"vgg16", "inception"}
+        check_metric_weights(needed, self.s.metric_weights)
+        by_folder: dict[Path, list[NodeTraining]] = {}
+        for training in trainings:
+            by_folder.setdefault(training.prepared, []).append(training)
+        steps = [self._prepare(folder, several) for folder, several in by_folder.items()]
+        by_folder = {}
+        for training in trainings:
+            if training.validation is not None:
+                by_folder.setdefault(training.validation, []).append(training)
+        for folder, several in by_folder.items():
+            steps.append(self._prepare(folder, several, for_validation=True))
+        steps += [self._train(task) for task in self.all_tasks if self.trainings[task]]
         if self.s.test is None:
             return steps
         wanted = [task for task in self.all_tasks if task in self.s.tasks]
-        steps += [self._translate(task) for task in wanted]
+        for task in wanted:
+            steps.append(translate_step(self.s, task, find_inputs(self.s.test, task)))
         if self.s.targets is not None:
-            steps.append(self._score(wanted))
+            steps.append(self._score(wanted, self.s.targets))
         return [*steps, self._submit(wanted)]
 
-    def _check_judges(self) -> None:
-        """Before any work: official weights that will be needed must be there."""
-        names: set[str] = set()
-        for task in self.trained:
-            for training in self._trainings(task):
-                names |= training.metric_weights_needed
-        if self.s.targets is not None and self.s.test is not None:
-            names |= {"vgg16", "inception"}
-        check_metric_weights(names, self.s.metric_weights)
-
-    # ---- data
-
-    def _prepares(self) -> list[Step]:
-        by_folder: dict[Path, list[NodeTraining]] = {}
-        for task in self.trained:
-            for training in self._trainings(task):
-                by_folder.setdefault(training.prepared, []).append(training)
-        return [self._prepare(folder, trainings) for folder, trainings in by_folder.items()]
-
     def _trainings(self, task: str) -> list[NodeTraining]:
-        graph = self.book.graph(task)
-        folder = self.s.runs / "prepared"
-        return [
-            NodeTraining(
-                graph.spec,
+        graph, folder = self.task_set.graph(task), self.s.runs / "prepared"
+        spec = graph.spec
+        trainings = []
+        for node in graph.trained:
+            size_px = working_size_px(spec, node)
+            training = NodeTraining(
+                self.task_set,
+                task,
                 node,
-                folder / _prepared_name(graph.spec, working_size_px(graph.spec, node)),
-                self.runs,
+                folder / _prepared_name(spec, size_px),
+                Runs(self.s.runs),
                 self.s.metric_weights,
                 self.s.precision,
             )
-            for node in graph.trainable
-        ]
+            # `best` is chosen at the task's own size, which the captures to train on may not have.
+            if training.validates_at_task_size and spec.family == "stack" and size_px != spec.size_px:
+                name = f"{_prepared_name(spec, spec.size_px)}-heldout-{spec.data.heldout_fraction:g}"
+                training = replace(training, validation=folder / name)
+            trainings.append(training)
+        return trainings
 
-    def _prepare(self, folder: Path, trainings: list[NodeTraining]) -> Step:
+    def _prepare(self, folder: Path, trainings: list[NodeTraining], *, for_validation: bool = False) -> Step:
         root = self.s.data
         if root is None:
             raise UsageError("training needs data", next_step="name the root of the archives with --data")
         specs = [training.spec for training in trainings]
         modalities = sorted({m for spec in specs for m in (spec.source, spec.target)})
-        rules = prepare_rules(specs)
-        size_px = trainings[0].size_px if specs[0].family == "stack" else None
+        rules, family = prepare_rules(specs), specs[0].family
+        size_px = specs[0].size_px if for_validation else trainings[0].size_px
         name = f"prepare.{folder.name}"
 
+        def heldout() -> set[LocationKey]:
+            """The locations that any of the trainings holds out."""
+            tables = [pair_table(t.spec, PreparedData.open(t.prepared)) for t in trainings]
+            return {(city, at) for table in tables for _, city, at in table.locations("heldout")}
+
         def work() -> str:
+            keys = heldout() if for_validation else set()
             done = prepare(
                 root,
                 folder,
                 modalities=modalities,
-                families=[specs[0].family],
-                size_px=size_px,
+                families=[family],
+                size_px=size_px if family == "stack" else None,
                 rules=rules,
                 progress=lambda done, total: self.s.progress(name, done, total, {}),
+                keep_location=keys.__contains__ if for_validation else None,
             )
             problems = f", {len(done.problems)} problems (problems.csv)" if done.problems else ""
             return f"{done.n_images} captures, {done.n_made} made now{problems}; {folder}"
 
         def provenance() -> dict[str, str]:
-            settings = [modalities, rules.described(), size_px]
+            # Hashing the archives' images is spared where prepare has done it.
+            records = load_records(folder)
+            entries = [entry for entry in find_images(root).entries if entry.family == family]
+            hashes = [
+                [e.path.as_posix(), content_hash(root / e.path, records.get(e.path.as_posix())).sha256]
+                for e in entries
+            ]
+            settings = [modalities, rules.described(), size_px if family == "stack" else None]
+            kept = {"held-out locations": fingerprint(sorted(heldout()))} if for_validation else {}
             return {
-                "archives": _archives_fingerprint(root, folder, specs[0].family),
+                "archives": fingerprint(hashes),
                 "settings": fingerprint(settings),
-                "code": code_version("pixels.py", "data"),
+                "prepare": f"version {PREPARE}",
+                **kept,
             }
 
-        def outputs() -> list[Path]:
-            return [folder / INDEX_NAME]
-
-        return Step(name, folder / "step.json", provenance, outputs, work, reads_first=True)
-
-    # ---- models
+        needs = tuple(sorted({f"prepare.{t.prepared.name}" for t in trainings})) if for_validation else ()
+        outputs = [folder / INDEX_NAME]
+        return Step(name, folder / "step.json", provenance, lambda: outputs, work, needs, reads_first=True)
 
     def _train(self, task: str) -> Step:
-        trainings = self._trainings(task)
-        before = [
-            f"{other}.train" for other in self.book.needs(self.book.spec(task)) if other in self.trained
-        ]
+        trainings = self.trainings[task]
         needs = {f"prepare.{training.prepared.name}" for training in trainings}
+        needs |= {f"prepare.{training.validation.name}" for training in trainings if training.validation}
+        needed_tasks = self.task_set.needs(self.task_set.spec(task))
+        before = [f"{other}.train" for other in needed_tasks if self.trainings.get(other)]
 
         def work() -> str:
-            told = []
+            summaries = []
             for training in trainings:
                 fabric = make_fabric(self.s.accelerator, precision=self.s.precision)
 
-                def report(done: int, total: int, terms: Mapping[str, float]) -> None:
-                    self.s.progress(f"{task}.train", done, total, terms)
+                def report(done: int, total: int, losses: Mapping[str, float]) -> None:
+                    self.s.progress(f"{task}.train", done, total, losses)
 
-                told.append(train_node(training, fabric, report, data_workers=self.s.data_workers).told)
-            return "; ".join(told)
+                result = train_node(
+                    training, fabric, report, data_workers=self.s.data_workers, warn=self.s.warn
+                )
+                summaries.append(result.summary)
+            return "; ".join(summaries)
 
         def provenance() -> dict[str, str]:
             parts = [(training.node.name, training.provenance()) for training in trainings]
             return {
                 key if len(parts) == 1 else f"{node}: {key}": value
-                for node, made in parts
-                for key, value in made.items()
+                for node, part in parts
+                for key, value in part.items()
             }
 
         def outputs() -> list[Path]:
@@ -219,60 +245,58 @@ class _Chain:
         record = self.s.runs / task / "step.json"
         return Step(f"{task}.train", record, provenance, outputs, work, tuple(sorted(needs) + before))
 
-    # ---- what is made of the test inputs
-
-    def _translate(self, task: str) -> Step:
-        assert self.s.test is not None
-        return translate_step(self.s, task, find_inputs(self.s.test, task))
-
-    def _score(self, tasks: list[str]) -> Step:
-        targets = self.s.targets
-        assert targets is not None
+    def _score(self, tasks: list[str], targets: Path) -> Step:
         scored = [task for task in tasks if (targets / task).is_dir()]
         if not scored:
             raise DataError(
                 f"no folder of targets for any of {', '.join(tasks)}",
                 where=targets,
-                next_step="targets lie in a folder a task, or leave out --targets",
+                next_step="targets lie in a folder per task, or leave out --targets",
             )
+        predictions = self.s.out / PREDICTIONS
 
         def work() -> str:
             report = score_folders(
                 Scorer.remembering(self.s.metric_weights, device=self.device),
-                self.s.out / PREDICTIONS,
+                predictions,
                 targets,
                 scored,
-                self.s.ranking,
+                self.s.score_config,
                 progress=lambda done, total: self.s.progress("score", done, total, {}),
             )
-            write_score(report, self.s.out / SCORE_JSON, self.s.out / SCORE_CSV)
-            note_score(report.to_json(), {task: self.s.out / PREDICTIONS / task for task in scored}, targets)
-            mark = f" ({disclaimer(self.s.metric_weights)})" if disclaimer(self.s.metric_weights) else ""
-            return f"overall {report.overall:.4f}{mark}; {self.s.out / SCORE_JSON}"
+            write_score(report, self.s.score_json, self.s.out / SCORE_CSV)
+            note_score(report.to_json(), {task: predictions / task for task in scored}, targets)
+            said = disclaimer(self.s.metric_weights)
+            return f"overall {report.overall:.4f}{f' ({said})' if said else ''}; {self.s.score_json}"
 
         def provenance() -> dict[str, str]:
             return {
-                **{f"predictions of {t}": _images(self.s.out / PREDICTIONS / t) for t in scored},
-                **{f"targets of {t}": _images(targets / t) for t in scored},
-                "rules": fingerprint([asdict(self.s.ranking), self.s.metric_weights]),
-                "code": code_version("pixels.py", "score"),
+                **{f"predictions of {task}": _fingerprint_images(predictions / task) for task in scored},
+                **{f"targets of {task}": _fingerprint_images(targets / task) for task in scored},
+                "rules": fingerprint([asdict(self.s.score_config), self.s.metric_weights]),
+                "score": f"version {SCORE}",
             }
 
-        def outputs() -> list[Path]:
-            return [self.s.out / SCORE_JSON, self.s.out / SCORE_CSV]
-
+        outputs = [self.s.score_json, self.s.out / SCORE_CSV]
         needs = tuple(f"{task}.translate" for task in scored)
-        return Step("score", self.s.record("score"), provenance, outputs, work, needs)
+        return Step("score", self.s.record("score"), provenance, lambda: outputs, work, needs)
 
     def _submit(self, tasks: list[str]) -> Step:
         predictions, out = self.s.out / PREDICTIONS, self.s.out / ZIP
-        expected = expected_images(self.book.folder, self.book.overrides)
+        expected = expected_images(self.task_set.folder, self.task_set.overrides)
+        graphs = [f"{task}: {' > '.join(self.task_set.graph(task).order)}" for task in self.s.tasks]
+        trained_so = "; trained with stand-in weights" if self.s.metric_weights == "standin" else ""
+        is_trained = any(self.trainings.values())
+        description = f"pbvs, {'; '.join(sorted(graphs))}{trained_so if is_trained else ''}"
 
         def work() -> str:
+            seconds = mean_seconds_per_image([predictions / task for task in tasks])
+            is_cpu = self.device.type == "cpu"
+            readme = ReadmeFields(seconds, cpu=is_cpu, extra_data=self.s.extra_data, description=description)
             built = build(
                 predictions,
                 out,
-                self._readme(tasks),
+                readme,
                 expected,
                 inputs=self.s.test,
                 overwrite=True,
@@ -280,40 +304,28 @@ class _Chain:
             )
             records = {task: translation_record.provenance(predictions / task) for task in built.images}
             note_build(built, predictions, records)
-            n_images = sum(built.images.values())
-            return f"{n_images} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
+            return f"{sum(built.images.values())} images, {built.n_bytes / 1e6:.1f} MB, checked; {out}"
 
         def provenance() -> dict[str, str]:
             return {
-                **{f"predictions of {task}": _images(predictions / task) for task in expected},
-                "readme": fingerprint([self.s.extra_data, self._description()]),
-                "code": code_version("pixels.py", "submission"),
+                **{f"predictions of {task}": _fingerprint_images(predictions / task) for task in expected},
+                "readme": fingerprint([self.s.extra_data, description]),
+                "submit": f"version {SUBMIT}",
             }
 
         needs = tuple(f"{task}.translate" for task in tasks)
         return Step("submit", self.s.record("submit"), provenance, lambda: [out], work, needs)
 
-    def _readme(self, tasks: list[str]) -> ReadmeFields:
-        mean = mean_seconds_per_image([self.s.out / PREDICTIONS / task for task in tasks])
-        cpu = self.device.type == "cpu"
-        return ReadmeFields(mean, cpu=cpu, extra_data=self.s.extra_data, description=self._description())
-
-    def _description(self) -> str:
-        words = [f"{t}: {' > '.join(self.book.graph(t).order)}" for t in self.s.tasks]
-        mark = (
-            "; trained with stand-in weights" if self.s.metric_weights == "standin" and self.trained else ""
-        )
-        return f"pbvs, {'; '.join(sorted(words))}{mark}"
-
 
 def translate_step(s: ChainSettings, task: str, inputs: Path) -> Step:
     """The step that translates a folder by a task, into the folder of its name among the predictions."""
     out, name = s.out / PREDICTIONS / task, f"{task}.translate"
-    book = s.book
-    needs = [f"{t}.train" for t in (task, *book.embedded(book.spec(task))) if book.graph(t).trainable]
+    task_set = s.task_set
+    through = (task, *task_set.embedded(task_set.spec(task)))
+    needs = tuple(f"{t}.train" for t in through if task_set.graph(t).trained)
 
     def translator() -> Translator:
-        return Translator(book, task, Runs(s.runs), device_of_process(s.accelerator))
+        return Translator(task_set, task, Runs(s.runs), device_of_process(s.accelerator))
 
     def work() -> str:
         done = translate.translate_folder(
@@ -323,24 +335,20 @@ def translate_step(s: ChainSettings, task: str, inputs: Path) -> Step:
             overwrite=True,
             progress=lambda done, total: s.progress(name, done, total, {}),
         )
-        return f"{done.images} images, {done.seconds_per_image:.2f} s each; {out}"
+        weights = f" ({done.weights})" if done.weights else ""
+        return f"{done.images} images, {done.seconds_per_image:.2f} s each{weights}; {out}"
 
     def provenance() -> dict[str, str]:
         return {
             **translator().provenance(),
             "test inputs": files_fingerprint(translate.input_images(inputs)),
-            "code": code_version(
-                "pixels.py",
-                "modules",
-                "models",
-                *(f"tasks/{f}.py" for f in ("graph", "translate", "translator")),
-            ),
+            "translate": f"version {TRANSLATE}",
         }
 
     def outputs() -> list[Path]:
         return [out / f"{path.stem}.png" for path in translate.input_images(inputs)]
 
-    return Step(name, s.record(name), provenance, outputs, work, tuple(needs))
+    return Step(name, s.record(name), provenance, outputs, work, needs)
 
 
 def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
@@ -352,18 +360,7 @@ def _prepared_name(spec: TaskSpec, size_px: tuple[int, int]) -> str:
     return f"{spec.family}{size}{rule}{registered}"
 
 
-def _archives_fingerprint(root: Path, folder: Path, family: str) -> str:
-    """Contents of a family's images; the hashes that prepare has taken spare reading them again."""
-    records = load_records(folder)
-    entries = [entry for entry in find_images(root).entries if entry.family == family]
-    hashes = [
-        [e.path.as_posix(), content_hash(root / e.path, records.get(e.path.as_posix())).sha256]
-        for e in entries
-    ]
-    return fingerprint(hashes)
-
-
-def _images(folder: Path) -> str:
+def _fingerprint_images(folder: Path) -> str:
     return files_fingerprint(pixels.list_images(folder)) if folder.is_dir() else "none"
 
 

@@ -26,10 +26,10 @@ from pbvs.graph.graph import TaskGraph
 from pbvs.graph.nodes.blend import BlendParams
 from pbvs.graph.spec import without_none
 from pbvs.graph.task_set import TaskSet
-from pbvs.graph.trained import Pix2PixHDParams
 from pbvs.pipeline.pair_table import pair_table
 from pbvs.pipeline.runs import Runs
 from pbvs.pipeline.translator import Translator
+from pbvs.systems.config import TrainedConfig
 
 _EVENNESS = 1e-7  # of the members' mean square
 _SUM_ROW = 1e3  # how much more a sum of weights other than 1 counts than all errors
@@ -69,7 +69,7 @@ class EnsembleWeights:
 def is_average(graph: TaskGraph) -> bool:
     """Whether a task's image is an average of several: of checkpoints, or of a blend's inputs."""
     params = graph.spec.nodes[graph.spec.output].params
-    if isinstance(params, Pix2PixHDParams):
+    if isinstance(params, TrainedConfig):
         return len(params.inference.checkpoints) > 1
     return isinstance(params, BlendParams)
 
@@ -80,12 +80,10 @@ def members(book: TaskSet, graph: TaskGraph, runs: Runs, device: torch.device) -
     node = spec.nodes[spec.output]
     if isinstance(node.params, BlendParams):
         return {name: Translator(book, spec.task, runs, device, graph.part(end=name)) for name in node.inputs}
-    assert isinstance(node.params, Pix2PixHDParams)
+    assert isinstance(node.params, TrainedConfig)
     found = {}
     for which in node.params.inference.checkpoints:
-        alone = {
-            f"nodes.{node.name}.inference": {"checkpoints": [which], "turns": node.params.inference.turns}
-        }
+        alone = {f"nodes.{node.name}.inference": {"checkpoints": [which], "tta": node.params.inference.tta}}
         found[which] = Translator(book.with_overrides(spec.task, alone), spec.task, runs, device)
     return found
 

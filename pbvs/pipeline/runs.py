@@ -5,62 +5,67 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pbvs.core.errors import CheckpointError, UsageError
 from pbvs.graph.task_set import TaskSet
-from pbvs.training import checkpoint
 
-BEST = "best"
-_PLAIN = ":plain"
-_FILES = {BEST: checkpoint.BEST, "last": checkpoint.LAST}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pbvs.training.run_record import RunRecord
+
+BEST, LAST = "best", "last"
+_UNAVERAGED = ":plain"
 
 
 @dataclass(frozen=True)
 class Runs:
-    """A folder of training runs, or one checkpoint given by hand that stands for one task's node.
+    """A folder of training runs, or one checkpoint named by the user that stands for one task's node.
 
     Attributes:
         folder: holds `<task>/<node>/`.
         elsewhere: run folders of tasks that do not lie there; they hold `<node>/`.
-        given: weights (a file, or a node's or task's run folder) to use in place of a run's.
-        given_for: the task and node that `given` is for.
+        checkpoint_override: weights (a file, or a node's or task's run folder) to use in place of a run's.
+        override_for: the task and node that `checkpoint_override` is for.
     """
 
     folder: Path
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
-    given: Path | None = None
-    given_for: tuple[str, str] | None = None
+    checkpoint_override: Path | None = None
+    override_for: tuple[str, str] | None = None
 
     def node_folder(self, task: str, node: str) -> Path:
         """The run folder of one node of one task."""
         return self.elsewhere.get(task, self.folder / task) / node
 
     def weights_file(self, task: str, node: str, which: str = BEST) -> Path:
-        """The weights to use for a node: `best` or `last` of its run, or of what was given; else a file.
+        """The weights to use for a node: `best` or `last` of its run, or a file.
 
-        `:unwrap` behind it asks for the network itself where a moving average was kept; the file is the same.
+        A run that was not validated yet has only `last`, which then stands for `best` too: the number of
+        images it comes from is in its record. `:plain` at the end asks for the network itself where a moving
+        average was kept; the file is the same.
         """
-        which = which.removesuffix(_PLAIN)
-        if which not in _FILES:
+        which = which.removesuffix(_UNAVERAGED)
+        if which not in (BEST, LAST):
             return Path(which)
-        if self.given is None or self.given_for != (task, node):
-            return self.node_folder(task, node) / _FILES[which]
-        if self.given.is_file():
-            return self.given
-        inside = [self.given / _FILES[which], self.given / node / _FILES[which]]
-        return next((path for path in inside if path.is_file()), inside[0])
+        folders = [self.node_folder(task, node)]
+        if self.checkpoint_override is not None and self.override_for == (task, node):
+            if self.checkpoint_override.is_file():
+                return self.checkpoint_override
+            folders = [self.checkpoint_override, self.checkpoint_override / node]
+        names = [f"{which}.safetensors", *([f"{LAST}.safetensors"] if which == BEST else [])]
+        files = [folder / name for name in names for folder in folders]
+        return next((path for path in files if path.is_file()), files[0])
 
-    def load(
-        self, task: str, node: str, network: str, which: str = BEST
-    ) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-        """Header and state dict of a node's trained network (`G` or `D`).
+    def load(self, task: str, node: str, which: str = BEST) -> tuple[RunRecord, dict[str, dict[str, Tensor]]]:
+        """Record and state dicts, by network, of a trained node.
 
         Raises:
-            CheckpointError: not trained yet, torn, or the weights of another task or node.
+            CheckpointError: not trained yet, corrupt, or the weights of another task or node.
         """
+        from pbvs.training.checkpoint import load_weights
+
         path = self.weights_file(task, node, which)
         if not path.is_file():
             raise CheckpointError(
@@ -68,32 +73,32 @@ class Runs:
                 where=path,
                 next_step=f"`pbvs train {task} --data PREPARED`, or name them with --checkpoint",
             )
-        header, state = checkpoint.load_weights(path, network, unwrap=which.endswith(_PLAIN))
-        if (header["task"], header["node"]) != (task, node):
+        record, states = load_weights(path, unaveraged=which.endswith(_UNAVERAGED))
+        if (record.task, record.node) != (task, node):
             raise CheckpointError(
-                f"the checkpoint belongs to {header['task']}.{header['node']}, not to {task}.{node}",
+                f"the checkpoint belongs to {record.task}.{record.node}, not to {task}.{node}",
                 where=path,
-                next_step=f"give a checkpoint of {task}",
+                next_step=f"name a checkpoint of {task}",
             )
-        return header, state
+        return record, states
 
 
-def runs_with(book: TaskSet, task: str, folder: Path, given: Path | None) -> Runs:
-    """The runs in `folder`; with `given`, that checkpoint for the one trained node that `task` goes through.
+def runs_with(tasks: TaskSet, task: str, folder: Path, checkpoint: Path | None) -> Runs:
+    """The runs in `folder`; a `checkpoint` stands for the one trained node that `task` goes through.
 
     Raises:
-        UsageError: `given` does not exist, or `task` goes through no trained node, or through several.
+        UsageError: the checkpoint does not exist, or `task` goes through no trained node, or through several.
     """
-    if given is None:
+    if checkpoint is None:
         return Runs(folder)
-    if not given.exists():
-        raise UsageError("there is no such checkpoint", where=given)
-    tasks = [task, *book.embedded(book.spec(task))]
-    nodes = [(name, node.name) for name in tasks for node in book.graph(name).trainable]
+    if not checkpoint.exists():
+        raise UsageError("there is no such checkpoint", where=checkpoint)
+    names = [task, *tasks.embedded(tasks.spec(task))]
+    nodes = [(name, node.name) for name in names for node in tasks.graph(name).trained]
     if len(nodes) != 1:
         raise UsageError(
-            f"{task} goes through {len(nodes)} trained nodes, so one checkpoint cannot be meant for it",
+            f"{task} goes through {len(nodes)} trained nodes, so one checkpoint cannot stand for them",
             where="--checkpoint",
             next_step="leave it out, and name the folder of runs with --runs",
         )
-    return Runs(folder, given=given, given_for=nodes[0])
+    return Runs(folder, checkpoint_override=checkpoint, override_for=nodes[0])

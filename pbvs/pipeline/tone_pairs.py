@@ -13,7 +13,8 @@ from pbvs.core.errors import UsageError
 from pbvs.dataset.index import PreparedData
 from pbvs.dataset.pair_dataset import PairDataset
 from pbvs.dataset.pairs import Location
-from pbvs.graph.graph import SOURCE, TaskGraph
+from pbvs.dataset.views import SOURCE
+from pbvs.graph.graph import TaskGraph
 from pbvs.graph.spec import Node
 from pbvs.pipeline.pair_table import pair_table
 from pbvs.pipeline.translator import Translator

@@ -1,64 +1,93 @@
-"""Trains the trainable nodes of a task: data, model and run folder put together for the loop."""
+"""Trains the trained nodes of a task: data, system and run folder put together for the loop."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 
 import pbvs
-from pbvs.archives.layouts import BANDS
 from pbvs.core.errors import CheckpointError, UsageError, WeightsError
 from pbvs.core.files import fingerprint, sha256_of_file, write_json
+from pbvs.core.versions import TRAINING
 from pbvs.dataset.index import PreparedData
-from pbvs.dataset.pair_dataset import PairDataset
-from pbvs.dataset.pairs import PairTable, RandomPairs
-from pbvs.graph.graph import TaskGraph
+from pbvs.dataset.pair_dataset import Derive, PairDataset
+from pbvs.dataset.pairs import PairTable
+from pbvs.dataset.views import SOURCE, TARGET, View
+from pbvs.graph.graph import TaskGraph, view_of
 from pbvs.graph.spec import Node, TaskSpec
-from pbvs.graph.trained import Pix2PixHDParams
-from pbvs.perceptual.metric_weights import METRIC_WEIGHT_FILES, WeightsKind, disclaimer, status
-from pbvs.pipeline.init_weights import load_pretrained
-from pbvs.pipeline.pair_table import pair_table
+from pbvs.graph.task_set import TaskSet
+from pbvs.perceptual.metric_weight_files import METRIC_WEIGHT_FILES, WeightsKind, disclaimer, status
+from pbvs.pipeline.derived import DerivedCaptures
+from pbvs.pipeline.pair_table import heldout_pairs, pair_table
 from pbvs.pipeline.runs import Runs
-from pbvs.pipeline.steps import code_version, differences
+from pbvs.pipeline.steps import differences
 from pbvs.pipeline.validation import Validator
 from pbvs.prepare.plan import PrepareRules
 from pbvs.prepare.stretch import Uint16Rule
 from pbvs.score.scorer import Scorer
-from pbvs.systems.pix2pixhd.system import Pix2PixHD
+from pbvs.systems.registry import SystemRecord
 from pbvs.training import checkpoint
 from pbvs.training.faults import check_batches
 from pbvs.training.loop import Job, Outcome, Report, Trainer, Warn
+from pbvs.training.run_record import OLD_CODE, RECORD, RunRecord
+from pbvs.training.system import System, SystemContext
 
-RECORD, FIRST_WEIGHTS = "run.json", "first_weights.json"
-_CODE = ("pixels.py", "models", "losses", "training", "data/pairs.py", "data/dataset.py", "data/index.py")
+INIT_WEIGHTS = "init_weights.json"
 
 Mode = Literal["auto", "resume", "fresh"]
 
 
 @dataclass(frozen=True)
 class NodeTraining:
-    """One node to train, and everything that decides its weights; `precision` is Fabric's word."""
+    """One node to train, and everything that decides its weights.
 
-    spec: TaskSpec
+    Attributes:
+        tasks: the task, and those it depends on.
+        task: its name.
+        node: one of its trained nodes.
+        prepared: the folder of captures to train on.
+        runs: where trained nodes lie.
+        metric_weights: kind of the metrics' weights.
+        precision: Fabric's name for the numbers to compute in.
+        validation: a folder that holds the held-out locations at the task's size; None: `prepared`.
+    """
+
+    tasks: TaskSet
+    task: str
     node: Node
     prepared: Path
     runs: Runs
     metric_weights: WeightsKind
     precision: str = "32-true"
+    validation: Path | None = None
 
     @property
-    def params(self) -> Pix2PixHDParams:
-        """The node's settings."""
-        assert isinstance(self.node.params, Pix2PixHDParams)
-        return self.node.params
+    def graph(self) -> TaskGraph:
+        """The task's graph."""
+        return self.tasks.graph(self.task)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task."""
+        return self.graph.spec
+
+    @property
+    def name(self) -> str:
+        """`task.node`."""
+        return f"{self.task}.{self.node.name}"
+
+    @property
+    def system(self) -> SystemRecord:
+        """What trains the node."""
+        return self.node.system
 
     @property
     def folder(self) -> Path:
@@ -67,56 +96,84 @@ class NodeTraining:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """The size the network works at."""
+        """Height and width of the node's image while training."""
         return working_size_px(self.spec, self.node)
 
     @property
-    def metric_weights_needed(self) -> set[str]:
-        """The judges' files that the training asks for, by its losses and to validate."""
-        losses, validates = self.params.losses, self.spec.data.validate_images > 1
-        names = {"vgg19"} if losses.vgg else set()
-        names |= {"vgg16"} if losses.lpips or validates else set()
-        return names | ({"inception"} if validates else set())
-
-    @property
-    def bands(self) -> tuple[int, int]:
-        """Bands of source and target."""
-        return BANDS[self.spec.source], BANDS[self.spec.target]
-
-    def first_weights_file(self) -> Path | None:
-        """The weights file that training starts from; None for fresh weights."""
-        first = self.params.init_weights
-        if first is None:
-            return None
-        if first.task is None:
-            return first.official
-        return self.runs.weights_file(first.task, first.node or self.node.name)
-
-    def provenance(self) -> dict[str, str]:
-        """Everything that decides the weights, by fingerprint."""
-        first = self.first_weights_file()
-        if first is not None and not first.is_file():
-            raise self._no_first_weights(first)
-        node = self.params.of_training
-        settings = {**self.spec.resolved(), "nodes": None, "output": None, "node": node}
+    def views(self) -> dict[str, View]:
+        """The node's views by name, each `of` an image of the dataset."""
+        views = self.system.views_of(self.node.config)
         return {
-            "task settings": fingerprint(settings),
-            "training data": PreparedData.open(self.prepared).fingerprint,
-            "first weights": sha256_of_file(first) if first else "fresh",
-            "judges' weights": self.metric_weights,
-            "precision": self.precision,
-            "code": code_version(*_CODE),
+            name: view.model_copy(update={"of": view_of(view.of, self.node)}) for name, view in views.items()
         }
 
-    def _no_first_weights(self, file: Path) -> CheckpointError:
-        assert self.params.init_weights is not None
-        other, task = self.params.init_weights.task, self.spec.task
-        if other is None:
-            return CheckpointError(f"{task} starts from a file that is not there", where=file)
+    @property
+    def metric_weights_needed(self) -> set[str]:
+        """The metrics' weight files that the training needs, for its losses and to validate."""
+        validates = self.spec.data.validate_images > 1
+        return self.system.metric_weights(self.node.config) | ({"vgg16", "inception"} if validates else set())
+
+    @property
+    def validates_at_task_size(self) -> bool:
+        """Whether the node is validated against the task's own target, at the task's size."""
+        target = self.views[TARGET]
+        return self.spec.data.validate_images > 1 and target.of == TARGET and not target.gray
+
+    def init_file(self) -> Path | None:
+        """The weights file that training starts from; None for fresh weights."""
+        origin = self.node.config.init_from
+        if origin is None:
+            return None
+        if origin.task is None:
+            return origin.official
+        return self.runs.weights_file(origin.task, origin.node or self.node.name)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything in the task file that decides the weights, JSON-like."""
+        return {
+            **self.spec.resolved(),
+            "nodes": None,
+            "output": None,
+            "inputs": list(self.node.inputs),
+            "node": self.node.config.of_training(),
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """Everything that decides the weights, by fingerprint or version."""
+        init = self.init_file()
+        if init is not None and not init.is_file():
+            raise self._no_init_weights(init)
+        data = PreparedData.open(self.prepared).fingerprint
+        upstream = {
+            f"weights of {name}": sha256_of_file(path)
+            for name, path in sorted(self.derived(None).upstream_weights().items())
+        }
+        return {
+            "task settings": fingerprint(self.settings()),
+            "training data": data,
+            "validation data": PreparedData.open(self.validation).fingerprint if self.validation else data,
+            "init weights": sha256_of_file(init) if init else "fresh",
+            "metric weights": self.metric_weights,
+            "precision": self.precision,
+            "system": f"{self.node.use} version {self.system.version}",
+            "training": f"version {TRAINING}",
+            **upstream,
+        }
+
+    def derived(self, device: torch.device | None) -> DerivedCaptures:
+        """What upstream nodes make of the training captures."""
+        upstream = self.graph.upstream(self.node)
+        return DerivedCaptures(self.tasks, self.task, upstream, self.runs, self.folder, device)
+
+    def _no_init_weights(self, file: Path) -> CheckpointError:
+        origin, task = self.node.config.init_from, self.spec.task
+        assert origin is not None
+        if origin.task is None:
+            return CheckpointError(f"{task} starts from a file that does not exist", where=file)
         return CheckpointError(
-            f"{task} starts from {other}, which is not trained yet",
+            f"{task} starts from {origin.task}, which is not trained yet",
             where=file,
-            next_step=f"train {other} first, or `pbvs run {task} ...`, which does so",
+            next_step=f"train {origin.task} first, or `pbvs run {task} ...`, which does so",
         )
 
     def outputs(self) -> list[Path]:
@@ -126,10 +183,10 @@ class NodeTraining:
 
 @dataclass(frozen=True)
 class NodeOutcome:
-    """How training a node ended, for people: `told` is one line."""
+    """How training a node ended; `summary` is one line for people."""
 
     outcome: Outcome
-    told: str
+    summary: str
 
 
 def train_node(
@@ -141,32 +198,55 @@ def train_node(
     data_workers: int = 0,
     warn: Warn | None = None,
 ) -> NodeOutcome:
-    """Trains one node to the end of its schedule, or goes on with a run that was stopped.
+    """Trains one node to the end of its schedule, or resumes a run that was stopped.
 
     Args:
-        mode: `auto` goes on if the run in the folder is made of the same things, and otherwise starts
-            over, the old run being moved aside; `resume` goes on with changed settings too, as long as the
-            networks fit; `fresh` starts over always.
-        warn: told in a line what slows the run.
+        mode: `auto` resumes if the run in the folder has the same provenance, and otherwise starts over,
+            with the old run moved aside; `resume` resumes with changed settings too, as long as the networks
+            fit; `fresh` always starts over.
+        warn: called with a line about what slows the run, or about a run that is moved aside.
 
     Raises:
         CheckpointError, DataError, TrainingError, WeightsError: see the parts.
     """
-    pairs = pair_table(training.spec, PreparedData.open(training.prepared))
-    draws = pairs.train(
-        draws_per_location=training.spec.data.draws_per_location, seed=training.params.training.seed
-    )
-    # Known before an earlier run is moved aside for this one.
-    check_batches(training.params.training, len(draws), fabric.world_size)
+    config, prepared = training.node.config, PreparedData.open(training.prepared)
+    pairs = pair_table(training.spec, prepared)
+    sampler = pairs.train(draws_per_location=training.spec.data.draws_per_location, seed=config.training.seed)
+    # Found out before an earlier run is moved aside for this one.
+    check_batches(config.training, len(sampler), fabric.world_size)
     if fabric.is_global_zero:
-        _begin(training, mode)
+        _begin(training, prepared, mode, warn or (lambda line: None))
     fabric.barrier()
-    job, started_from = _job(training, pairs, draws, fabric, data_workers)
+    derived = training.derived(fabric.device).make(pairs, report, fabric)
+    dataset = PairDataset(
+        sampler,
+        size_px=training.size_px,
+        crop_px=config.training.crop_px,
+        flips=config.training.flips,
+        seed=config.training.seed,
+        views=training.views,
+        paired=config.paired,
+        derived=derived,
+    )
+    bands = training.graph.view_bands(training.node)
+    context = SystemContext(bands, config.training.seed, training.metric_weights)
+    system = training.system.load()(config, context)
+    started_from = _init_weights(training, system, fabric.is_global_zero)
+    job = Job(
+        training.folder,
+        RunRecord.read(training.folder),
+        system,
+        config.training,
+        dataset,
+        len(sampler),
+        _validator(training, pairs, derived, fabric, warn),
+        data_workers,
+    )
     outcome = Trainer(job, fabric, report, warn).run()
     score = "no held-out location" if outcome.best_score is None else f"best score {outcome.best_score:.4f}"
-    mark = f" ({disclaimer(training.metric_weights)})" if disclaimer(training.metric_weights) else ""
-    told = f"{_took(outcome)}; {score}{mark}; {started_from}; {training.folder}"
-    return NodeOutcome(outcome, told)
+    said = disclaimer(training.metric_weights)
+    summary = f"{_took(outcome)}; {score}{f' ({said})' if said else ''}; {started_from}; {training.folder}"
+    return NodeOutcome(outcome, summary)
 
 
 def _took(outcome: Outcome) -> str:
@@ -178,127 +258,172 @@ def _took(outcome: Outcome) -> str:
     return f"{took}, ended by its patience (to go on: {more}, and --resume)" if outcome.ended_early else took
 
 
-def _begin(training: NodeTraining, mode: Mode) -> None:
-    """Leaves a run folder to go on in, or a new one with its record written."""
-    folder, record = training.folder, training.folder / RECORD
-    provenance = training.provenance()
-    if record.is_file():
-        same = not differences(_made_of_run(training), provenance)
-        if mode != "fresh" and (same or mode == "resume"):
-            if not same:
-                write_json(record, _record(training, provenance))
+def _begin(training: NodeTraining, prepared: PreparedData, mode: Mode, warn: Warn) -> None:
+    """Leaves a run folder to resume in, or a new one with its record written."""
+    folder, provenance = training.folder, training.provenance()
+    if (folder / RECORD).is_file():
+        before = accepted(RunRecord.read(folder), training)
+        changes = differences(before.provenance, provenance)
+        if mode != "fresh" and (not changes or mode == "resume"):
+            if OLD_CODE in RunRecord.read(folder).provenance:
+                warn(
+                    f"{training.name}: the run was begun by pbvs 0.1.0 and is resumed; its record is renewed"
+                )
+            replace(_record(training, prepared, provenance), versions=before.versions).write(folder)
             return
+        why = "; ".join(changes) if changes else "--fresh"
+        warn(f"{training.name}: the run in {folder} is out of date ({why}); it is moved aside for a new one")
     elif mode == "resume":
         raise CheckpointError("there is no run to resume", where=folder, next_step="leave out --resume")
     if folder.exists() and any(folder.iterdir()):
-        _move_aside(folder)
+        # Kept beside the new run as `<node>.previous-1`, `-2` ...; nothing is deleted.
+        names = (folder.with_name(f"{folder.name}.previous-{n}") for n in itertools.count(1))
+        folder.rename(next(name for name in names if not name.exists()))
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(record, _record(training, provenance))
+    _record(training, prepared, provenance).write(folder)
 
 
-def _made_of_run(training: NodeTraining) -> dict[str, str]:
-    """What the run in the folder is made of, as it was recorded when it began."""
-    record = json.loads((training.folder / RECORD).read_text(encoding="utf-8"))
-    provenance: dict[str, str] = record["made_of"]
-    return provenance
+def accepted(before: RunRecord, training: NodeTraining) -> RunRecord:
+    """A record as it compares with today's provenance.
+
+    What 0.1.0 wrote has a hash of source text, which is accepted once, and its settings under other keys.
+    """
+    if OLD_CODE not in before.provenance:
+        return before
+    old = before.provenance
+    config = training.system.config.model_validate(before.config).of_training()
+    today = training.settings()
+    settings = {**before.settings, "nodes": None, "output": None, "inputs": today["inputs"], "node": config}
+    return replace(
+        before,
+        provenance={
+            "task settings": fingerprint(settings),
+            "training data": old["training data"],
+            "validation data": training.provenance()["validation data"],
+            "init weights": old["init weights"],
+            "metric weights": old["metric weights"],
+            "precision": old["precision"],
+            "system": f"{before.system} version {before.version}",
+            "training": "version 1",
+        },
+    )
 
 
-def _move_aside(folder: Path) -> None:
-    """Keeps a run beside the new one, as `<node>.previous-1`, `-2` ...; nothing is deleted."""
-    names = (folder.with_name(f"{folder.name}.previous-{n}") for n in itertools.count(1))
-    folder.rename(next(name for name in names if not name.exists()))
-
-
-def _record(training: NodeTraining, provenance: dict[str, str]) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "made_of": provenance,
-        "task": training.spec.resolved(),
-        "node": training.node.name,
-        "size_px": list(training.size_px),
-        "bands": list(training.bands),
-        "prepared": training.prepared.name,
-        **PreparedData.open(training.prepared).sixteen_bits(training.spec.family),
-        "weights": training.metric_weights,
-        "marked": disclaimer(training.metric_weights),
-        "versions": {
+def _record(training: NodeTraining, prepared: PreparedData, provenance: dict[str, str]) -> RunRecord:
+    return RunRecord(
+        system=training.node.use,
+        version=training.system.version,
+        task=training.spec.task,
+        node=training.node.name,
+        size_px=training.size_px,
+        bands=training.graph.view_bands(training.node),
+        config=training.node.config.of_training(),
+        settings=training.spec.resolved(),
+        provenance=provenance,
+        data=training.prepared.name,
+        **prepared.sixteen_bits(training.spec.family),
+        metric_weights=training.metric_weights,
+        disclaimer=disclaimer(training.metric_weights),
+        versions={
             "pbvs": pbvs.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-    }
+    )
 
 
-def _job(
-    training: NodeTraining, pairs: PairTable, draws: RandomPairs, fabric: Fabric, data_workers: int
-) -> tuple[Job, str]:
-    params = training.params
-    dataset = PairDataset(
-        draws,
-        size_px=training.size_px,
-        crop_px=params.training.crop_px,
-        flips=params.training.flips,
-        seed=params.training.seed,
-    )
-    model = Pix2PixHD(
-        params.generator,
-        params.discriminator,
-        training.bands,
-        params.losses,
-        params.training.betas,
-        params.training.seed,
-        training.metric_weights,
-        pool_size=params.training.pool_size,
-        fix_global_epochs=params.training.fix_global_epochs,
-    )
-    record = training.folder / FIRST_WEIGHTS if fabric.is_global_zero else None
-    started_from = load_pretrained(
-        model, params.init_weights, training.runs, training.node.name, training.bands, record
-    )
-    header = {
-        "task": training.spec.task,
-        "node": training.node.name,
-        "size_px": list(training.size_px),
-        "bands": list(training.bands),
-        "params": params.of_training,
-        "made_of": _made_of_run(training),
-        # For inputs to translate.
-        **PreparedData.open(training.prepared).sixteen_bits(training.spec.family),
-        "weights": training.metric_weights,
-        "marked": disclaimer(training.metric_weights),
-    }
-    job = Job(
-        training.folder,
-        header,
-        model,
-        params.training,
-        dataset,
-        len(draws),
-        _validator(training, pairs, fabric),
-        data_workers,
-    )
-    return job, started_from
+def _init_weights(training: NodeTraining, system: System, is_first: bool) -> str:
+    """Loads trained weights into the fresh system, where the task file names some; a line for people.
+
+    What became of each tensor is written to `init_weights.json`.
+    """
+    origin = training.node.config.init_from
+    if origin is None:
+        translating = [system.networks[name] for name in system.translators]
+        n_weights = sum(p.numel() for net in translating for p in net.parameters() if p.requires_grad)
+        return f"from fresh weights ({n_weights / 1e6:.1f} M in {' and '.join(system.translators)})"
+    bands: dict[str, int] | None = None
+    states: dict[str, Any]
+    if origin.task is not None:
+        name = f"{origin.task}.{origin.node}" if origin.node else origin.task
+        record, states = training.runs.load(origin.task, origin.node or training.node.name)
+        if record.system != training.node.use:
+            raise CheckpointError(
+                f"{training.name} is a {training.node.use}; the weights of {name} are a {record.system}'s",
+                where=training.init_file(),
+                next_step="name a node of the same system in init_from",
+            )
+        bands = record.bands
+    else:
+        assert origin.official is not None
+        name, states = origin.official.name, system.read_official(origin.official)
+    report: dict[str, dict[str, Tensor]] = system.load_pretrained(states, origin.bands, bands)
+    if is_first:
+        write_json(training.folder / INIT_WEIGHTS, {"from": name, **report})
+    return f"from {name}: {'; '.join(str(part['summary']) for part in report.values())}"
 
 
-def _validator(training: NodeTraining, pairs: PairTable, fabric: Fabric) -> Validator | None:
+def _validator(
+    training: NodeTraining,
+    pairs: PairTable,
+    derived: dict[str, Derive],
+    fabric: Fabric,
+    warn: Warn | None,
+) -> Validator | None:
     """The validator, or None when too little is held out or wanted; at least two images make an FID."""
-    n_images = min(training.spec.data.validate_images, len(pairs.locations("heldout")))
+    spec, locations = training.spec, pairs.locations("heldout")
+    n_images = min(spec.data.validate_images, len(locations))
     if n_images < 2:
         return None  # `best` is then the last, and the outcome says so
-    dataset = PairDataset(pairs.heldout(), size_px=training.size_px, crop_px=None, flips=False, seed=0)
-    judge = Scorer(training.metric_weights, device=fabric.device)
-    return Validator(dataset, n_images, judge, training.folder / "samples")
+    views = training.views
+    size_px = validation_size_px(training)
+    if training.validation is not None:
+        sampler = heldout_pairs(spec, PreparedData.open(training.validation), locations)
+        n_images = min(n_images, len(sampler))
+    else:
+        sampler = pairs.heldout()
+    if training.validates_at_task_size and size_px != spec.size_px and warn is not None:
+        warn(
+            f"{training.name}: validated at {size_px[0]} x {size_px[1]} px, the prepared size; the task's is "
+            f"{spec.size_px[0]} x {spec.size_px[1]}: --validation-data names a folder prepared at that size"
+        )
+    low = views[SOURCE].low
+    # A source of its own is resampled once, straight to the size that the network reads.
+    whole = {n: v if v.of == TARGET else v.model_copy(update={"low": 1}) for n, v in views.items()}
+    dataset = PairDataset(
+        sampler,
+        size_px=size_px,
+        flips=False,
+        views=whole,
+        derived=derived,
+        source_size_px=(training.size_px[0] // low, training.size_px[1] // low),
+    )
+    scorer = Scorer(training.metric_weights, device=fabric.device)
+    return Validator(dataset, n_images, scorer, training.folder / "samples", size_px)
+
+
+def validation_size_px(training: NodeTraining) -> tuple[int, int]:
+    """The size that a node is validated at: the task's, as far as the prepared data has it.
+
+    A node that learns something else than the task's target is validated at its own size.
+    """
+    if not training.validates_at_task_size:
+        return training.size_px
+    about = PreparedData.open(training.validation or training.prepared).about
+    stored = about["size_px"]
+    if training.spec.family == "eo_sar" or stored is None:  # kept as they are
+        return training.spec.size_px
+    return min(training.spec.size_px, (int(stored[0]), int(stored[1])))
 
 
 def working_size_px(spec: TaskSpec, node: Node) -> tuple[int, int]:
-    """The size that a trained node works at: its own, else what its task writes."""
-    assert isinstance(node.params, Pix2PixHDParams)
-    return node.params.size_px or spec.size_px
+    """The size of a trained node's image in training: its own, else what its task writes."""
+    return node.config.size_px or spec.size_px
 
 
 def grid_size_px(graph: TaskGraph) -> tuple[int, int]:
     """The size to prepare a task's captures at: what its networks work at, or what it writes without any."""
-    sizes = [working_size_px(graph.spec, node) for node in graph.trainable]
+    sizes = [working_size_px(graph.spec, node) for node in graph.trained]
     return max(sizes, default=graph.spec.size_px)
 
 
@@ -309,18 +434,18 @@ def prepare_rules(
     min_overlap: float | None = None,
     register: bool | None = None,
 ) -> PrepareRules:
-    """The rules to prepare one folder by for several tasks; what is given stands over what the tasks say.
+    """The rules to prepare one folder by for several tasks; what is given takes precedence over the tasks.
 
     Of the tasks, the smallest `min_overlap` keeps the captures of each; SAR is registered if any wants it.
 
     Raises:
-        UsageError: the tasks want 16-bit images made 8-bit by different rules.
+        UsageError: the tasks have different rules for 16-bit images.
     """
     wanted = {(uint16 or spec.data.uint16, spec.data.uint16_percent) for spec in specs}
     if len({rule if rule == "full" else (rule, percent) for rule, percent in wanted}) > 1:
-        told = "; ".join(f"{s.task}: {s.data.uint16}, {s.data.uint16_percent}" for s in specs)
+        rules = "; ".join(f"{s.task}: {s.data.uint16}, {s.data.uint16_percent}" for s in specs)
         raise UsageError(
-            f"the tasks have different 16-bit rules ({told})", next_step="prepare a folder for each"
+            f"the tasks have different 16-bit rules ({rules})", next_step="prepare a folder for each"
         )
     rule, percent = min(wanted)
     least = min(spec.data.min_overlap for spec in specs) if min_overlap is None else min_overlap
@@ -329,18 +454,17 @@ def prepare_rules(
 
 
 def check_metric_weights(names: set[str], kind: WeightsKind) -> None:
-    """Fails before any work when official weights are not there.
+    """Fails before any work when official weights are missing.
 
     Raises:
         WeightsError: a file is missing or wrong; says what to do.
     """
     bad = [row for row in status(sorted(names)) if row.state != "ok"] if kind == "official" and names else []
     if bad:
+        used_for = {row.name: METRIC_WEIGHT_FILES[row.name].used_for for row in bad}
         raise WeightsError(
-            "official weights are not there: "
-            + ", ".join(
-                f"{row.file.name} ({METRIC_WEIGHT_FILES[row.name].used_for}; {row.state})" for row in bad
-            ),
+            "official weights are missing: "
+            + ", ".join(f"{row.file.name} ({used_for[row.name]}; {row.state})" for row in bad),
             where=bad[0].file.parent,
             next_step=f"`pbvs weights fetch {' '.join(row.name for row in bad)}`; without network, "
             "`pbvs weights pack` on a machine that has them and `pbvs weights unpack` here; or "

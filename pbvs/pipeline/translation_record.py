@@ -1,4 +1,4 @@
-"""What a translation leaves beside its images: what decided them, and the time they took."""
+"""The record that a translation leaves with its images: what decided them, and the time they took."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ def provenance(folder: Path) -> dict[str, str] | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    told: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["made_of"]
-    return told
+    return record_provenance(json.loads(path.read_text(encoding="utf-8")))
+
+
+def record_provenance(record: Mapping[str, Any]) -> dict[str, str]:
+    """The provenance in a record, also in one of pbvs 0.1.0."""
+    found: dict[str, str] = record.get("provenance") or record["made_of"]
+    return found
 
 
 def seconds_per_image(folder: Path) -> float:
@@ -38,7 +43,7 @@ def seconds_per_image(folder: Path) -> float:
 
 
 def mean_seconds(record: Mapping[str, Any]) -> float:
-    """Seconds an image, of a record."""
+    """Seconds per image, of a record."""
     return float(record["seconds"]) / max(1, int(record["timed_images"]))
 
 

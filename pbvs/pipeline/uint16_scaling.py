@@ -1,15 +1,16 @@
-"""How a 16-bit test input becomes 8-bit: by the rule and the numbers that the trained network has seen."""
+"""How a 16-bit test input becomes 8-bit: by the rule and the numbers that the network was trained with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from pbvs.core.errors import CheckpointError, ImageError
 from pbvs.prepare.capture import value_histogram
 from pbvs.prepare.stretch import FULL, PERCENT, Percent, Stretch, Uint16Rule, stretch_of_histogram
+from pbvs.training.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Uint16Scaling:
     numbers: Stretch | None = None
 
     @classmethod
-    def of_header(cls, header: Mapping[str, Any], source: str) -> Uint16Scaling | None:
-        """What a trained network's header tells of a source modality; None for weights that tell nothing."""
-        if "uint16" not in header:
+    def of_record(cls, record: RunRecord, source: str) -> Uint16Scaling | None:
+        """The rule that a network was trained with, for a source modality; None for weights without one."""
+        if record.uint16 is None:
             return None
-        percent, numbers = header["uint16_percent"] or PERCENT, header["stretches"].get(source)
-        told = None if numbers is None else (float(numbers[0]), float(numbers[1]))
-        return cls(header["uint16"], (float(percent[0]), float(percent[1])), told)
+        percent, numbers = record.uint16_percent or PERCENT, record.stretches.get(source)
+        stretch = None if numbers is None else (float(numbers[0]), float(numbers[1]))
+        return cls(cast(Uint16Rule, record.uint16), (float(percent[0]), float(percent[1])), stretch)
 
     def stretch_of(self, image: Path) -> Stretch:
         """The values of a 16-bit image that become 0 and 255.
@@ -55,21 +56,21 @@ class Uint16Scaling:
         return self.numbers
 
 
-def resolve_scaling(told: Mapping[str, Uint16Scaling], otherwise: Uint16Scaling) -> Uint16Scaling:
-    """The rule that all trained networks of a graph share; `otherwise` where none tells of one.
+def resolve_scaling(trained: Mapping[str, Uint16Scaling], otherwise: Uint16Scaling) -> Uint16Scaling:
+    """The rule that all trained networks of a graph share; `otherwise` where none has one.
 
     Args:
-        told: by the network's name.
+        trained: the rules of the networks, by their names.
         otherwise: the task's own rule.
 
     Raises:
         CheckpointError: two were trained with different rules or numbers, so no input fits both.
     """
     first: tuple[str, Uint16Scaling] | None = None
-    for name, rule in sorted(told.items()):
+    for name, rule in sorted(trained.items()):
         if first is not None and rule != first[1]:
             raise CheckpointError(
-                f"{first[0]} and {name} were trained on 16-bit images made 8-bit by different numbers: "
+                f"{first[0]} and {name} were trained on 16-bit images made 8-bit with different numbers: "
                 f"{first[1]} and {rule}",
                 next_step="train both on data prepared alike, or convert the inputs to 8 bits",
             )

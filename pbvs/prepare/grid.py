@@ -1,4 +1,4 @@
-"""Where images lie, and the two rules that change their size without letting nodata smear in."""
+"""Georeferenced pixel grids, and two ways of resizing in which nodata does not bleed into valid pixels."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pbvs.core.tiff import read_tiff_header
 
 Valid = NDArray[np.bool_]
 
-# What GDAL keeps of decoded blocks, for all threads of the process; by itself it takes 5 % of the machine's
-# memory. Not by `rasterio.Env`, which lifts the bound for all threads when the first of them leaves it.
+# GDAL's cache of decoded blocks, for all threads of the process; its default is 5 % of the machine's memory.
+# Not set by `rasterio.Env`, which resets it for all threads when the first of them leaves it.
 GDAL_CACHE_BYTES = 128 << 20
 os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_CACHE_BYTES >> 20))
-_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # in units of the whole image: they tell all others
+_CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])  # in units of the whole image: they fix all others
 _SAME_PLACE_PX = 1e-3
-_HALF = 0.5 + 1e-5  # so that a weight of one half is not over it, however its float32 sum was rounded
+_HALF = 0.5 + 1e-5  # a weight of one half does not exceed it, however its float32 sum was rounded
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where an image's pixels lie: CRS, transform from (column, row) to the CRS, size in pixels."""
+    """An image's georeferenced pixels: CRS, transform from (column, row) to the CRS, size in pixels."""
 
     crs: CRS
     transform: Affine
@@ -62,7 +62,7 @@ class Grid:
         return self.height_px, self.width_px
 
     def at_size(self, size_px: tuple[int, int] | None) -> Grid:
-        """The same ground cut into `size_px` (height, width); None keeps the grid."""
+        """The same extent in `size_px` (height, width) pixels; None keeps the grid."""
         if size_px is None or size_px == self.size_px:
             return self
         height, width = size_px
@@ -75,13 +75,13 @@ class Grid:
         return Grid(self.crs, self.moved(left, top).transform, height, width)
 
     def moved(self, columns: float, rows: float) -> Grid:
-        """The grid of the same size that begins so many of its pixels further right and down."""
+        """The grid of the same size, shifted right and down by `columns` and `rows` of its pixels."""
         a, b, _, d, e, _ = self.transform[:6]
         ((x, y),) = mapped(self.transform, np.array([(columns, rows)]))
         return Grid(self.crs, Affine(a, b, x, d, e, y), self.height_px, self.width_px)
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
-        """The row and column of `other` at which this grid begins; None where the pixels are not the same."""
+        """The row and column of `other` at which this grid starts; None where the pixels do not coincide."""
         if self.crs != other.crs:
             return None
         corners = _CORNERS * (self.width_px, self.height_px)
@@ -90,7 +90,7 @@ class Grid:
         return (int(row), int(column)) if np.abs(offsets - (column, row)).max() <= _SAME_PLACE_PX else None
 
     def same_ground(self, other: Grid) -> bool:
-        """Whether both cover the same ground in the same CRS, in whatever number of pixels."""
+        """Whether both have the same extent in the same CRS, in any number of pixels."""
         if self.crs != other.crs:
             return False
         mine, theirs = (
@@ -105,13 +105,13 @@ class Grid:
 
 
 def open_tiff(path: Path) -> Any:
-    """A TIFF open for reading: a rasterio dataset, of one thread, to be closed as a context manager.
+    """A TIFF open for reading: a rasterio dataset for one thread, to be closed as a context manager.
 
     Raises:
-        ImageError: missing, torn, of another format, or it announces an absurd size.
+        ImageError: missing, truncated or corrupt, of another format, or its declared size exceeds the limits.
     """
     try:
-        read_tiff_header(path)  # first, since GDAL believes whatever size a header announces
+        read_tiff_header(path)  # first, since GDAL trusts any size that a header declares
         with no_georeference_warnings():
             return rasterio.open(path, driver="GTiff")
     except (ImageError, RasterioError, OSError) as error:
@@ -123,12 +123,12 @@ def unreadable(path: Path, error: Exception) -> ImageError:
     return ImageError(
         f"the image cannot be read: {error}",
         where=path,
-        next_step="get the file again, or take it out of the folder",
+        next_step="download the file again or delete it",
     )
 
 
 def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]) -> tuple[Stored, Valid]:
-    """`pixels.resize` of the valid pixels alone; an image of this size already is given back as it is."""
+    """`pixels.resize` of the valid pixels alone; an image that already has this size is returned as it is."""
     if stored.shape[:2] == size_px:
         return stored, valid
     if valid.all():
@@ -139,7 +139,7 @@ def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]
 
 
 def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[Stored, Valid]:
-    """Weighted sums of valid pixels to their means.
+    """Means from weighted sums of valid pixels.
 
     Args:
         values: `H,W,C` float, sums of weight x value over valid source pixels.
@@ -157,9 +157,9 @@ def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[S
 
 
 def mapped(where: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A transform of points, `n,2` column and row to x and y, or whatever else it relates.
+    """The affine transform of points: `n,2` (column, row) to (x, y), or the reverse for an inverse transform.
 
-    Written out since `*` and `@` belong to different versions of affine.
+    Written out since affine's operator for it is `*` or `@`, depending on its version.
     """
     a, b, c, d, e, f = where[:6]
     x, y = points.T

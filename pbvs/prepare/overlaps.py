@@ -1,13 +1,13 @@
-"""On how much of a location's grid two captures are both valid.
+"""The fraction of a location's grid on which two captures are both valid.
 
-A capture that is valid throughout needs no look: what it shares with another is what the other covers. Only
-pairs of which both are partial are counted, from their masks, and kept in `overlaps.csv`.
+A capture that is valid throughout needs no reading: its overlap with another is what the other covers. Only
+pairs of two partial captures are counted, from their masks, and cached in `overlaps.csv`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path, PurePath
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from pbvs.archives.scan import Problem
 from pbvs.core.files import fingerprint
-from pbvs.prepare.plan import Item, Place
+from pbvs.prepare.plan import FamilyLocation, Item
 from pbvs.prepare.prepared_folder import Overlap
 from pbvs.prepare.rasters import read_valid
 from pbvs.prepare.records import Record
@@ -25,79 +25,69 @@ _STRIP_PX = 1 << 25  # pixels of masks held at once
 Partial = list[tuple[Item, Record]]  # captures of one location, in order of their results
 
 
-def partial_pairs(made: Iterable[tuple[Item, Record]]) -> list[Partial]:
-    """By location the captures that are valid in part only, where there are such of two modalities."""
-    places: dict[Place, Partial] = {}
-    for item, record in sorted(made, key=lambda one: one[0].out):
+def partial_pairs(finished: Iterable[tuple[Item, Record]]) -> list[Partial]:
+    """The partially valid captures of each location that has them in two modalities."""
+    locations: dict[FamilyLocation, Partial] = {}
+    for item, record in sorted(finished, key=lambda pair: pair[0].out):
         if record.out_bytes and record.valid_fraction < 1.0:
-            places.setdefault(item.place, []).append((item, record))
-    return [partial for partial in places.values() if len({_modality(item) for item, _ in partial}) > 1]
+            locations.setdefault(item.location, []).append((item, record))
+    return [partial for partial in locations.values() if len({item.modality for item, _ in partial}) > 1]
 
 
-def overlaps_of(out: Path, partial: Partial, remembered: Mapping[str, list[Overlap]]) -> list[Overlap]:
+def overlaps_of(out: Path, partial: Partial, cached: Mapping[str, list[Overlap]]) -> list[Overlap]:
     """The overlap of every two partial captures of different modality of one location.
 
     Args:
         out: the prepared folder.
         partial: the captures, see `partial_pairs`.
-        remembered: by what they were made of; an unchanged location is not looked at again.
+        cached: earlier overlaps by provenance; an unchanged location is not read again.
+
+    Returns:
+        The overlaps, fractions of the grid rounded down to 1e-6.
 
     Raises:
-        ImageError: a prepared image is torn.
+        ImageError: a prepared image is truncated or corrupt.
     """
-    provenance = fingerprint([[item.out, record.sha256, record.made_by] for item, record in partial])
-    if known := remembered.get(provenance):
-        return known
-    pairs = [
-        (a, b)
-        for a, b in combinations(range(len(partial)), 2)
-        if _modality(partial[a][0]) != _modality(partial[b][0])
-    ]
-    names = [item.out for item, _ in partial]
-    size_px = partial[0][1].height_px, partial[0][1].width_px
-    fractions = _joint_fractions([out / name for name in names], pairs, size_px)
-    return [
-        (names[a], names[b], fraction, provenance) for (a, b), fraction in zip(pairs, fractions, strict=True)
-    ]
-
-
-def _modality(item: Item) -> str:
-    return item.seen.entry.modality
-
-
-def _joint_fractions(
-    paths: Sequence[Path], pairs: Sequence[tuple[int, int]], size_px: tuple[int, int]
-) -> list[float]:
-    """Parts of the grid, rounded down to 1e-6; the masks are read a strip of rows at a time."""
-    height, width = size_px
-    rows = max(1, _STRIP_PX // (width * len(paths)))
+    provenance = fingerprint([[item.out, record.sha256, record.recipe] for item, record in partial])
+    if provenance in cached:
+        return cached[provenance]
+    items = [item for item, _ in partial]
+    pairs = [(a, b) for a, b in combinations(range(len(items)), 2) if items[a].modality != items[b].modality]
+    height, width = partial[0][1].height_px, partial[0][1].width_px
+    rows = max(1, _STRIP_PX // (width * len(items)))
     n_both = np.zeros(len(pairs), np.int64)
     for top in range(0, height, rows):
         box = (top, 0, min(rows, height - top), width)
-        masks = [read_valid(path, box) for path in paths]
+        masks = [read_valid(out / item.out, box) for item in items]
         n_both += [int(np.count_nonzero(masks[a] & masks[b])) for a, b in pairs]
-    return [math.floor(int(n) * 1_000_000 / (height * width)) / 1e6 for n in n_both]
+    fractions = [math.floor(int(n) * 1_000_000 / (height * width)) / 1e6 for n in n_both]
+    return [
+        (items[a].out, items[b].out, fraction, provenance)
+        for (a, b), fraction in zip(pairs, fractions, strict=True)
+    ]
 
 
-def too_small_overlaps(overlaps: Iterable[Overlap], least: float, keys: Mapping[str, str]) -> list[Problem]:
-    """A problem for each pair that is both valid on less than `least` of its grid.
+def too_small_overlaps(
+    overlaps: Iterable[Overlap], min_fraction: float, keys: Mapping[str, str]
+) -> list[Problem]:
+    """A problem per pair that is jointly valid on less than `min_fraction` of its grid.
 
-    `keys` gives the source's path by that of the result.
+    `keys` maps the path of a result to that of its source.
     """
     return [
         Problem(
             keys[a],
             "overlap",
             f"is valid on {100 * fraction:.1f} % of its location together with {PurePath(keys[b]).name}, "
-            f"less than {100 * least:.0f} %",
+            f"less than {100 * min_fraction:.0f} %",
         )
         for a, b, fraction, _ in overlaps
-        if fraction < least
+        if fraction < min_fraction
     ]
 
 
 def overlap_rows(overlaps: Iterable[Overlap], items: Mapping[str, Item]) -> list[tuple[str, ...]]:
     """The rows of `overlaps.csv`, sorted; `items` by their results."""
     return sorted(
-        (*items[a].place, a, b, f"{fraction:.6f}", provenance) for a, b, fraction, provenance in overlaps
+        (*items[a].location, a, b, f"{fraction:.6f}", provenance) for a, b, fraction, provenance in overlaps
     )

@@ -1,4 +1,4 @@
-"""What a prepared folder holds beside its images: the tables, and what `prepared.json` says of them."""
+"""What a prepared folder holds besides its images: the tables and `prepared.json`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ OVERLAPS_NAME = "overlaps.csv"
 OVERLAP_COLUMNS = ("family", "city", "location", "path_a", "path_b", "joint_fraction", "made_of")
 PREPARE_COMMAND = "run `pbvs data prepare ROOT {}`"
 
-# Two paths in the prepared folder in order, their joint fraction, and what their location was made of.
+# Two paths in the prepared folder in order, their joint fraction, and the provenance of their location: the
+# fingerprint of its partial captures (column `made_of`).
 Overlap = tuple[str, str, float, str]
 
 
 def same_again(path: Path) -> str:
-    """The next step for a folder that was not prepared to its end, or whose tables are torn."""
-    return f"{PREPARE_COMMAND.format(path)} again: it goes on where it was"
+    """The next step for a folder that was not prepared completely, or whose tables are corrupt."""
+    return f"{PREPARE_COMMAND.format(path)} again: it resumes where it stopped"
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """`prepared.json` of a prepared folder, finished or not.
 
     Raises:
-        DataError: it is missing, torn, or of another version.
+        DataError: it is missing, truncated or corrupt, or of another version.
     """
     mark = path / PREPARED_MARK
     if not mark.is_file():
@@ -52,7 +53,7 @@ def read_about(path: Path) -> dict[str, Any]:
         about = json.loads(mark.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
-            f"the file is torn: {error}", where=mark, next_step="prepare into a new folder"
+            f"the file is truncated or corrupt: {error}", where=mark, next_step="prepare into a new folder"
         ) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         raise DataError("prepared by another version", where=mark, next_step="prepare into a new folder")
@@ -60,10 +61,10 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """`index.csv`: one row a capture, with `INDEX_COLUMNS`.
+    """`index.csv`: one row per capture, with `INDEX_COLUMNS`.
 
     Raises:
-        DataError: it is torn, of other columns, or empty.
+        DataError: it is truncated or corrupt, has other columns, or is empty.
     """
     index = path / INDEX_NAME
     numbers = ("valid_fraction", *INDEX_COLUMNS[-4:])
@@ -78,47 +79,47 @@ def read_index(path: Path) -> pd.DataFrame:
             f"the index cannot be read: {error}", where=index, next_step=same_again(path)
         ) from error
     if tuple(table.columns) != INDEX_COLUMNS:
-        raise DataError("the index has other columns than it should", where=index, next_step=same_again(path))
+        raise DataError("the index has unexpected columns", where=index, next_step=same_again(path))
     if table.empty:
         raise DataError("the index lists no image", where=index, next_step=same_again(path))
     return table
 
 
 def read_overlaps(out: Path) -> dict[str, list[Overlap]]:
-    """The rows of `overlaps.csv` by what their location was made of; none where there is no such file.
+    """The rows of `overlaps.csv` by provenance; empty where there is no such file.
 
     Raises:
-        DataError: the file is torn.
+        DataError: the file is truncated or corrupt.
     """
     path = out / OVERLAPS_NAME
-    found: dict[str, list[Overlap]] = {}
+    overlaps: dict[str, list[Overlap]] = {}
     if not path.exists():
-        return found
+        return overlaps
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 overlap = (row["path_a"], row["path_b"], float(row["joint_fraction"]), row["made_of"])
-                found.setdefault(row["made_of"], []).append(overlap)
+                overlaps.setdefault(row["made_of"], []).append(overlap)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"the table of overlaps cannot be read: {error}",
             where=path,
-            next_step="delete this file, and prepare again",
+            next_step="delete this file and prepare again",
         ) from error
-    return found
+    return overlaps
 
 
 def data_fingerprint(out: Path) -> str:
     """SHA-256 of a prepared folder's source contents and rules.
 
     Raises:
-        DataError: the folder's tables are torn.
+        DataError: the folder's tables are truncated or corrupt.
     """
     return fingerprint_of(read_index(out), read_about(out))
 
 
 def fingerprint_of(table: pd.DataFrame, about: dict[str, Any]) -> str:
-    """As `data_fingerprint`, of the tables as read."""
-    provenance = table[["path", "source_sha256", *INDEX_COLUMNS[-4:]]]
-    rows = provenance.to_csv(index=False, lineterminator="\n")
+    """`data_fingerprint` of the index and `prepared.json` as read."""
+    columns = ["path", "source_sha256", *INDEX_COLUMNS[-4:]]
+    rows = table[columns].to_csv(index=False, lineterminator="\n")
     return fingerprint([about["schema"], about["rules"], about["size_px"], about.get("stretches", {}), rows])

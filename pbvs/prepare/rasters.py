@@ -1,4 +1,4 @@
-"""Prepared captures on disk: tiled, deflated GeoTIFF uint8 with an internal mask, and parts of them read."""
+"""Prepared captures on disk: tiled, deflated GeoTIFFs of uint8 with an internal mask, read in parts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pbvs.core.errors import DataError, ImageError
+from pbvs.core.errors import ImageError
 from pbvs.core.files import atomic_write
 from pbvs.prepare.grid import Grid, Valid
 from pbvs.prepare.rasters_tiff import TiledTiff
+from pbvs.prepare.records import wrap_write_errors
 
-_MAX_OPEN = 16  # a thread: a crop opens its two images once, though it tries several places in their masks
+_MAX_OPEN = 16  # per thread: a crop opens its two images once, though it tries several boxes in their masks
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
@@ -34,28 +35,21 @@ Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 def written_capture(
     path: Path, size_px: tuple[int, int], n_bands: int, grid: Grid | None
 ) -> Iterator[TiledTiff]:
-    """Yields a file to write rows to; it takes `path`'s place, finished, when the block ends well.
+    """Yields a file to write rows to; it replaces `path`, complete, when the block ends without error.
 
-    `grid` is None for tiles of no known place. The mask is written only where something is invalid.
+    `grid` is None for tiles without georeference. The mask is written only where something is invalid.
 
     Raises:
         DataError: the disk is full or the folder cannot be written to; what was at `path` stays.
     """
-    try:
-        with atomic_write(path) as beside, beside.open("wb") as stream:
-            tiff = TiledTiff(stream, size_px, n_bands, grid)
-            yield tiff
-            tiff.finish()
-    except OSError as error:
-        raise DataError(
-            f"a prepared image cannot be written: {error.strerror or error}",
-            where=path,
-            next_step="make room on the disk, and run again",
-        ) from error
+    with wrap_write_errors(path), atomic_write(path) as tmp_path, tmp_path.open("wb") as stream:
+        tiff = TiledTiff(stream, size_px, n_bands, grid)
+        yield tiff
+        tiff.finish()
 
 
 def write_capture(path: Path, stored: NDArray[np.uint8], valid: Valid, grid: Grid | None) -> None:
-    """Writes `H,W,C` uint8 with its `H,W` validity, whole or not at all; the same image gives the same bytes.
+    """Writes `H,W,C` uint8 with its `H,W` validity atomically; the same image gives the same bytes.
 
     Raises:
         DataError: as `written_capture`.
@@ -76,11 +70,11 @@ def read_values(
     Args:
         path: the capture.
         box: the part to read; None reads the whole.
-        size_px: height and width to read it at, for looking: means of the valid pixels where it shrinks,
+        size_px: height and width to resample to, for display: means of the valid pixels where it shrinks,
             else bilinear. None reads the pixels themselves.
 
     Raises:
-        ImageError: missing or torn.
+        ImageError: missing, truncated or corrupt.
     """
     with _opened(path) as dataset:
         height, width = size_px or (dataset.shape if box is None else box[2:])
@@ -90,9 +84,9 @@ def read_values(
 
 
 def read_valid(path: Path, box: Box | None = None, size_px: tuple[int, int] | None = None) -> Valid:
-    """`H,W` bool of a prepared capture, True where it holds an image; arguments and errors as `read_values`.
+    """`H,W` bool of a prepared capture, True where it is valid; arguments and errors as `read_values`.
 
-    At another size a pixel is valid where valid ones bear over half of its weight.
+    At another size a pixel is valid where valid ones have over half of its weight.
     """
     with _opened(path) as dataset:
         mask: NDArray[np.uint8] = dataset.read_masks(1, out_shape=size_px, **_part(dataset, box, size_px))
@@ -100,7 +94,7 @@ def read_valid(path: Path, box: Box | None = None, size_px: tuple[int, int] | No
 
 
 def _part(dataset: Any, box: Box | None, size_px: tuple[int, int] | None) -> dict[str, Any]:
-    """Arguments of rasterio for a part at a size."""
+    """Arguments of rasterio to read a part at a size."""
     window = None if box is None else Window(box[1], box[0], box[3], box[2])
     if size_px is None:
         return {"window": window}
@@ -118,45 +112,43 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ImageError(
             f"a prepared image cannot be read: {error}",
             where=path,
-            next_step="delete the file and run `pbvs data prepare` again: it makes only what is missing",
+            next_step="delete the file and run `pbvs data prepare` again: it only adds what is missing",
         ) from error
 
 
 class _Datasets(threading.local):
     """The files that this thread read last, kept open: opening one costs as much as reading a crop.
 
-    A dataset belongs to one thread and one process: after a fork the child opens its own. A file that was
-    replaced is opened anew.
+    A dataset belongs to one thread and one process: after a fork the child opens its own. A replaced file is
+    reopened.
     """
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._known: OrderedDict[Path, tuple[tuple[int, ...], Any]] = OrderedDict()
+        self._open: OrderedDict[Path, tuple[tuple[int, ...], Any]] = OrderedDict()
 
     def get(self, path: Path) -> Any:
-        """The file, open; raises OSError or RasterioError when it cannot be."""
+        """The open file; raises OSError or RasterioError when it cannot be opened."""
         if self._process != os.getpid():
             self.__init__()  # type: ignore[misc]
         state = path.stat()
         identity = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        known = self._known.get(path)
-        if known is not None and known[0] == identity:
-            self._known.move_to_end(path)
-            return known[1]
+        if path in self._open and self._open[path][0] == identity:
+            self._open.move_to_end(path)
+            return self._open[path][1]
         self.forget(path)
-        # Folders of tiles hold 90,000 files: GDAL is not to list them in search of files beside this one.
+        # Folders of tiles hold 90,000 files: GDAL must not list them in search of sidecar files.
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
             dataset = rasterio.open(path, driver="GTiff", sharing=False)
-        self._known[path] = identity, dataset
-        if len(self._known) > _MAX_OPEN:
-            self.forget(next(iter(self._known)))
+        self._open[path] = identity, dataset
+        if len(self._open) > _MAX_OPEN:
+            self.forget(next(iter(self._open)))
         return dataset
 
     def forget(self, path: Path) -> None:
         """Closes the file, if it is open."""
-        known = self._known.pop(path, None)
-        if known is not None:
-            known[1].close()
+        if path in self._open:
+            self._open.pop(path)[1].close()
 
 
 _DATASETS = _Datasets()

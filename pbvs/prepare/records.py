@@ -1,17 +1,18 @@
-"""What `prepare` remembers of each source file, so that only the missing and the changed is done again.
+"""What `prepare` remembers of each source file, so that only missing and changed results are redone.
 
-A line of JSON a file in `hashes.jsonl`. While files are made each new record is a line added to a journal, so
-that a process killed at any time loses none; the next call takes the journals in.
+One line of JSON per file in `hashes.jsonl`. During a call each new record is appended to a journal, so that a
+process killed at any time loses none; the next call merges the journals.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TextIO
 
 from pbvs.core.errors import DataError
 from pbvs.core.files import atomic_write, sha256_of_file
@@ -21,25 +22,9 @@ RECORDS_NAME = "hashes.jsonl"
 _JOURNAL_NAME = "journal.{}.jsonl"
 
 
-class CachedHeader(Protocol):
-    """What tells a file's contents without reading it again."""
-
-    @property
-    def n_bytes(self) -> int:
-        """Size."""
-
-    @property
-    def mtime_ns(self) -> int:
-        """Time of the last change."""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the contents, in hex."""
-
-
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A file's size, time of change and SHA-256."""
+    """A file's size in bytes, modification time and SHA-256 in hex."""
 
     n_bytes: int
     mtime_ns: int
@@ -47,15 +32,15 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
-    """How far a SAR capture lay from its location's optical image, and what was done about it.
+class Registration:
+    """The shift of a SAR capture against its location's optical image, and whether it was applied.
 
     Attributes:
-        reference: the prepared image that it was compared with, relative to the prepared folder.
-        dx_px, dy_px: how far it must move to the right and down, in pixels of the grid.
+        reference: the prepared image it was compared with, relative to the prepared folder.
+        dx_px, dy_px: how far it must move right and down, in pixels of the grid.
         peak: how clear the estimate is, see `pbvs.prepare.register`.
         trusted: whether it is clear enough.
-        applied: whether the prepared image was made with this shift.
+        applied: whether the prepared image has this shift.
     """
 
     reference: str
@@ -68,34 +53,35 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One source file and what was made of it.
+    """One source file and its result.
 
-    `n_bytes` and `mtime_ns` only spare the hashing of a file that was not touched; what must be redone is
-    decided by `sha256` (its contents), `made_by` (the rules, the grid and what it was registered to) and
+    `n_bytes` and `mtime_ns` only save hashing a file that was not touched; whether a result is redone depends
+    on `sha256` (the source's contents), `recipe` (fingerprint of rules, grid and registration reference) and
     `out`. `out_bytes` is the size of the result at `out`, relative to the prepared folder; 0 for a capture
-    that covers too little, which has none. `stretch` is None for an 8-bit source.
+    that covers too little, which has no result. `stretch` is None for an 8-bit source.
     """
 
     n_bytes: int
     mtime_ns: int
     sha256: str
-    made_by: str
+    recipe: str
     out: str
     out_bytes: int
     height_px: int
     width_px: int
     valid_fraction: float
     stretch: Stretch | None = None
-    registered: Registered | None = None
+    registration: Registration | None = None
 
     @property
     def shift_px(self) -> tuple[float, float]:
-        """By how much the result was moved, right and down."""
-        moved = self.registered is not None and self.registered.applied
-        return (self.registered.dx_px, self.registered.dy_px) if moved and self.registered else (0.0, 0.0)
+        """The shift applied to the result, right and down."""
+        if self.registration is None or not self.registration.applied:
+            return 0.0, 0.0
+        return self.registration.dx_px, self.registration.dy_px
 
-    def result_is_there(self, out: Path) -> bool:
-        """Whether the result lies where it was written, in the size that it had (or none was to be)."""
+    def result_exists(self, out: Path) -> bool:
+        """Whether the result is there with the size it was written with; True if there should be none."""
         if not self.out_bytes:
             return True
         try:
@@ -104,8 +90,11 @@ class Record:
             return False
 
 
-def content_hash(path: Path, known: CachedHeader | None) -> Contents:
-    """Size, time of change and SHA-256 of a file; the hash is `known`'s if size and time agree.
+_COLUMNS = [field.name for field in fields(Record)]
+
+
+def content_hash(path: Path, known: Contents | Record | None) -> Contents:
+    """Size, modification time and SHA-256 of a file; the hash is `known`'s if size and time agree.
 
     Raises:
         OSError: the file cannot be read.
@@ -121,31 +110,31 @@ def content_hash(path: Path, known: CachedHeader | None) -> Contents:
 
 @contextmanager
 def wrap_write_errors(where: Path) -> Iterator[None]:
-    """Turns a failure to write at `where` into a DataError that says what to do."""
+    """Turns an OSError of writing at `where` into a DataError with a next step."""
     try:
         yield
     except OSError as error:
         raise DataError(
             f"the prepared folder cannot be written to: {error.strerror or error}",
             where=where,
-            next_step="make room on the disk, and run again: it goes on where it was",
+            next_step="free disk space and run again: it resumes where it stopped",
         ) from error
 
 
 class Journal:
-    """New records of one process, a line each, on disk as soon as they are known."""
+    """New records of one process, one per line, on disk as soon as they are known."""
 
     def __init__(self, out: Path, rank: int = 0) -> None:
         self._path = out / _JOURNAL_NAME.format(rank)
         self._stream: TextIO | None = None
 
-    def note(self, told: Iterable[tuple[str, Record | None]]) -> None:
-        """Adds records by source path; None says that what was known of a file no longer holds.
+    def note(self, records: Iterable[tuple[str, Record | None]]) -> None:
+        """Appends records by source path; None cancels the file's earlier record.
 
         Raises:
             DataError: the disk is full.
         """
-        lines = "".join(_line(key, record) for key, record in told)
+        lines = "".join(_line(key, record) for key, record in records)
         if not lines:
             return
         with wrap_write_errors(self._path):
@@ -155,7 +144,7 @@ class Journal:
             self._stream.flush()
 
     def close(self) -> None:
-        """Ends the writing; the file stays until `save_records`."""
+        """Closes the file, which stays until `save_records`."""
         if self._stream is not None:
             with wrap_write_errors(self._path):
                 self._stream.close()
@@ -163,73 +152,54 @@ class Journal:
 
 
 def load_records(out: Path) -> dict[str, Record]:
-    """The records of a prepared folder by source path, journals included; none when there are none yet.
+    """The records of a prepared folder by source path, journals included; empty when there are none yet.
 
-    A line that a killed process or a full disk left torn costs that record only: its file is made again.
+    A line truncated by a killed process or a full disk costs that record only: its file is redone.
     """
     records: dict[str, Record] = {}
-    shared: dict[str, str] = {}  # one text for the 180,000 tiles that were made by the same rules
-    for path in (out / RECORDS_NAME, *_journals(out)):
-        if path.exists():
-            _take_in(records, path, shared)
+    for path in filter(Path.exists, (out / RECORDS_NAME, *_journals(out))):
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+            for line in stream:
+                try:
+                    key, row = json.loads(line)
+                    if row is None:
+                        records.pop(key, None)
+                        continue
+                    values = dict(zip(_COLUMNS, row, strict=True))
+                    values["recipe"] = sys.intern(values["recipe"])  # one text for 180,000 tiles
+                    values["stretch"] = values["stretch"] and tuple(values["stretch"])
+                    values["registration"] = values["registration"] and Registration(*values["registration"])
+                    records[key] = Record(**values)
+                except (ValueError, TypeError):
+                    continue
     return records
 
 
 def save_records(out: Path, records: Mapping[str, Record]) -> None:
-    """Writes the records, whole or not at all, and takes the journals away.
+    """Writes the records atomically, and deletes the journals.
 
     Raises:
         DataError: the disk is full.
     """
     path = out / RECORDS_NAME
     with wrap_write_errors(path):
-        with atomic_write(path) as beside, beside.open("w", encoding="utf-8") as stream:
+        with atomic_write(path) as tmp_path, tmp_path.open("w", encoding="utf-8") as stream:
             stream.writelines(_line(key, records[key]) for key in sorted(records))
         for journal in _journals(out):
             journal.unlink(missing_ok=True)
 
 
-def take_in_journals(out: Path) -> None:
-    """Brings what killed processes noted into the records; errors as `save_records`."""
+def merge_journals(out: Path) -> None:
+    """Merges the journals of killed processes into the records; errors as `save_records`."""
     if _journals(out):
         save_records(out, load_records(out))
 
 
-_COLUMNS = [field.name for field in fields(Record)]
-
-
-def _row(record: Record) -> list[Any]:
-    return [*astuple(record)] if record.registered else [getattr(record, name) for name in _COLUMNS]
-
-
-def _record(row: list[Any], shared: dict[str, str]) -> Record:
-    told = dict(zip(_COLUMNS, row, strict=True))
-    told["made_by"] = shared.setdefault(told["made_by"], told["made_by"])
-    if told["stretch"] is not None:
-        told["stretch"] = tuple(told["stretch"])
-    if told["registered"] is not None:
-        told["registered"] = Registered(*told["registered"])
-    return Record(**told)
-
-
 def _line(key: str, record: Record | None) -> str:
-    return json.dumps([key, record and _row(record)], separators=(",", ":")) + "\n"
+    row = record and [getattr(record, name) for name in _COLUMNS]
+    return json.dumps([key, row], separators=(",", ":"), default=astuple) + "\n"  # default: `registration`
 
 
 def _journals(out: Path) -> list[Path]:
-    """Rank 0's last: it is the one that does again what others did otherwise."""
+    """Rank 0's last: it redoes what others did differently."""
     return sorted(out.glob(_JOURNAL_NAME.format("*")), reverse=True)
-
-
-def _take_in(records: dict[str, Record], path: Path, shared: dict[str, str]) -> None:
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
-        for line in stream:
-            try:
-                key, row = json.loads(line)
-                record = row and _record(row, shared)
-            except (ValueError, TypeError, KeyError):
-                continue
-            if record is None:
-                records.pop(key, None)
-            else:
-                records[key] = record

@@ -1,10 +1,10 @@
-"""The numbers by which 16-bit images become 8-bit, by a named rule, recorded with the data.
+"""The stretch by which 16-bit images become 8-bit, by a named rule, recorded with the data.
 
 * `full` maps 0..65535 to 0..255 (the factor 255/65535), which darkens images of 11- or 12-bit sensors.
-* `percentile` has one pair of numbers for each sensor, that is for each family and modality: the low and
-  the high percentile of all valid 16-bit pixels there, all bands together so that colours keep their
-  balance. Test images get the same numbers.
-* `percentile_image` takes the percentiles of each image's own valid pixels.
+* `percentile` has one stretch per sensor, that is per family and modality: the low and the high percentile
+  of all its valid 16-bit pixels, all bands together so that colours keep their balance. Test images get the
+  same stretch.
+* `percentile_image` uses the percentiles of each image's own valid pixels.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def checked_percent(percent: Percent) -> Percent:
 
 
 def stretch_of_histogram(counts: NDArray[np.int64], percent: Percent = PERCENT) -> Stretch:
-    """The stretch of 16-bit pixels of which only the counts by value are known.
+    """The stretch of 16-bit pixels from their counts by value.
 
     Args:
         counts: `65536` counts of valid pixels.
         percent: low and high, in [0,100].
 
     Returns:
-        The smallest values at or below which `percent` of the pixels lie, at least 1 apart; `FULL` when
+        The smallest values at or below which `percent` of the pixels are, at least 1 apart; `FULL` when
         there is no pixel.
     """
     total = int(counts.sum())

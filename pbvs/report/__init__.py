@@ -1,1 +1,1 @@
-"""One HTML page to look at: what was scored, image by image."""
+"""Reports: an HTML page of a scored submission, and a PNG page of one location."""

@@ -1,4 +1,4 @@
-"""Drawing for pages to look at: text, hatching, checkerboards and outlines, on `H,W,3` uint8 in RGB order."""
+"""Drawing for PNG pages: text, hatching, checkerboards and outlines, on `H,W,3` uint8 in RGB order."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pbvs.prepare.grid import Valid
+from pbvs.core.types import Image8, Mask
 
-Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 PAPER: Colour = (250, 250, 250)
@@ -23,27 +22,27 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _HATCH_EVERY_PX = 10
 _STRETCH_PERCENT = (1.0, 99.0)
 _EDGE_SIGMA_PX = 2.0
-_EDGE_REACH_PX = 9  # of the smoothing and the slope together
-_OUTLINE_QUANTILES = (0.80, 0.90)  # Canny's two thresholds, as shares of the pixels that are flatter
-_FINE = 8  # parts of a level that slopes are rounded to: Canny takes integers
-_SHORTEST_LINE_PX = 12
+_EDGE_REACH_PX = 9  # of the smoothing and the gradient together
+_OUTLINE_QUANTILES = (0.80, 0.90)  # Canny's two thresholds, as quantiles of the gradient
+_GRADIENT_SCALE = 8  # Canny takes integer gradients
+_MIN_LINE_PX = 12
 
 
-def paper(height_px: int, width_px: int) -> Picture:
+def paper(height_px: int, width_px: int) -> Image8:
     """An empty picture."""
     return np.full((height_px, width_px, 3), PAPER, np.uint8)
 
 
 def write_line(
-    picture: Picture, text: str, at: tuple[int, int], scale: float = 0.42, colour: Colour = INK
+    picture: Image8, text: str, at: tuple[int, int], scale: float = 0.42, colour: Colour = INK
 ) -> None:
-    """One line of text in place, its foot at `at` (x, y); the font has ASCII only, others become `?`."""
-    unwrap = text.encode("ascii", "replace").decode()
-    cv2.putText(picture, unwrap, at, _FONT, scale, colour, 1, cv2.LINE_AA)
+    """Writes one line of text in place, its baseline at `at` (x, y); non-ASCII characters become `?`."""
+    ascii_text = text.encode("ascii", "replace").decode()
+    cv2.putText(picture, ascii_text, at, _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
 def fitted(text: str, width_px: int, scale: float = 0.42) -> str:
-    """The text, or its two ends with dots between, as much as `width_px` holds."""
+    """The text, shortened in the middle by two dots to fit `width_px`."""
     n_kept = len(text)
     short = text
     while n_kept > 2 and cv2.getTextSize(short, _FONT, scale, 1)[0][0] > width_px:
@@ -52,46 +51,45 @@ def fitted(text: str, width_px: int, scale: float = 0.42) -> str:
     return short
 
 
-def as_rgb(stored: Picture) -> Picture:
-    """`H,W,1` or `H,W,3` to `H,W,3`."""
+def as_rgb(stored: Image8) -> Image8:
+    """`H,W,1` or `H,W,3` uint8 to `H,W,3`."""
     return np.ascontiguousarray(np.broadcast_to(stored, (*stored.shape[:2], 3)))
 
 
-def hatched(picture: Picture, valid: Valid) -> Picture:
-    """Where there is no image: pale, with slanting lines."""
+def hatched(picture: Image8, valid: Mask) -> Image8:
+    """The picture with pale diagonal hatching where it is not valid."""
     rows, columns = np.indices(valid.shape)
     lines = np.asarray((rows + columns) % _HATCH_EVERY_PX < 2)
     pale = np.where(lines[:, :, None], HATCH, PAPER).astype(np.uint8)
-    shown: Picture = np.where(valid[:, :, None], picture, pale)
-    return shown
+    return np.where(valid[:, :, None], picture, pale)
 
 
-def stretched(picture: Picture, valid: Valid) -> Picture:
-    """All bands by one line, so that almost all valid pixels span the whole range."""
+def stretched(picture: Image8, valid: Mask) -> Image8:
+    """Contrast stretch of all bands together: percentiles 1 and 99 of the valid pixels become 0 and 255."""
     if not valid.any():
         return picture
     low, high = np.percentile(picture[valid], _STRETCH_PERCENT)
     spread = (picture.astype(np.float32) - low) * (255.0 / max(1.0, float(high - low)))
-    clipped: Picture = np.rint(np.clip(spread, 0, 255)).astype(np.uint8)
+    clipped: Image8 = np.rint(np.clip(spread, 0, 255)).astype(np.uint8)
     return clipped
 
 
-def checkerboard(one: Picture, other: Picture, n_squares: int = 8) -> Picture:
-    """Squares of either in turn, `n_squares` along each side, `one` in the upper left corner."""
+def checkerboard(one: Image8, other: Image8, n_squares: int = 8) -> Image8:
+    """Alternating squares of both, `n_squares` along each side, `one` in the upper left corner."""
     height, width = one.shape[:2]
     rows = np.arange(height) * n_squares // height
     columns = np.arange(width) * n_squares // width
-    of_one: Valid = (rows[:, None] + columns) % 2 == 0
+    of_one = (rows[:, None] + columns) % 2 == 0
     return np.where(of_one[:, :, None], one, other)
 
 
-def smoothed(picture: Picture, sigma_px: float = 1.0) -> Picture:
-    """Without the finest grain, as of speckle."""
+def smoothed(picture: Image8, sigma_px: float = 1.0) -> Image8:
+    """A Gaussian blur, against speckle."""
     return cv2.GaussianBlur(picture, (0, 0), sigma_px).astype(np.uint8).reshape(picture.shape)
 
 
-def gradient(picture: Picture, valid: Valid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`H,W` each: the slope of the smoothed brightness to the right and down, 0 near what is not valid."""
+def gradient(picture: Image8, valid: Mask) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`H,W float32` each: the smoothed brightness's slope to the right and down, 0 near invalid pixels."""
     gray = cv2.GaussianBlur(picture.mean(axis=2, dtype=np.float32), (0, 0), _EDGE_SIGMA_PX)
     reach = np.ones((2 * _EDGE_REACH_PX + 1,) * 2, np.uint8)
     inner = cv2.erode(valid.astype(np.uint8), reach, borderValue=1).astype(np.float32)
@@ -99,30 +97,28 @@ def gradient(picture: Picture, valid: Valid) -> tuple[NDArray[np.float32], NDArr
     return right, down
 
 
-def outlines(picture: Picture, valid: Valid) -> NDArray[np.bool_]:
-    """`H,W` bool: thin lines of some length where the brightness changes most (Canny)."""
+def outlines(picture: Image8, valid: Mask) -> Mask:
+    """`H,W` bool: thin lines of 12 pixels or more along the strongest edges (Canny)."""
     right, down = gradient(picture, valid)
     low, high = np.quantile(np.hypot(right, down), _OUTLINE_QUANTILES)
-    fine_right, fine_down = (np.rint(slope * _FINE).astype(np.int16) for slope in (right, down))
-    low, high = max(1.0, float(low)) * _FINE, max(1.0, float(high)) * _FINE
-    lines = cv2.Canny(fine_right, fine_down, low, high, L2gradient=True)
-    _, labels, facts, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
-    long_enough: NDArray[np.bool_] = facts[:, cv2.CC_STAT_AREA] >= _SHORTEST_LINE_PX
-    long_enough[0] = False  # label 0 is what is no line
-    kept: NDArray[np.bool_] = long_enough[labels]
-    return kept
+    scaled_right, scaled_down = (np.rint(slope * _GRADIENT_SCALE).astype(np.int16) for slope in (right, down))
+    low, high = max(1.0, float(low)) * _GRADIENT_SCALE, max(1.0, float(high)) * _GRADIENT_SCALE
+    lines = cv2.Canny(scaled_right, scaled_down, low, high, L2gradient=True)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
+    long_enough = stats[:, cv2.CC_STAT_AREA] >= _MIN_LINE_PX
+    long_enough[0] = False  # label 0 is the background
+    return np.asarray(long_enough[labels])
 
 
-def tinted(picture: Picture) -> Picture:
-    """Warmer, to tell it from another gray one."""
-    warm: Picture = np.rint(picture * np.array([1.0, 0.9, 0.7])).astype(np.uint8)
+def tinted(picture: Image8) -> Image8:
+    """The picture in a warm tint, distinct from another gray one."""
+    warm: Image8 = np.rint(picture * np.array([1.0, 0.9, 0.7])).astype(np.uint8)
     return warm
 
 
-def with_lines(picture: Picture, lines: NDArray[np.bool_]) -> Picture:
-    """The lines laid over the picture."""
-    over: Picture = np.where(lines[:, :, None], np.array(OUTLINE, np.uint8), picture)
-    return over
+def with_lines(picture: Image8, lines: Mask) -> Image8:
+    """The picture with the lines drawn on it."""
+    return np.where(lines[:, :, None], np.array(OUTLINE, np.uint8), picture)
 
 
 def enlarged(picture: NDArray, times: int) -> NDArray:
@@ -130,8 +126,8 @@ def enlarged(picture: NDArray, times: int) -> NDArray:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def framed(picture: Picture, side_px: int, captions: Sequence[str], scale: float = 0.42) -> Picture:
-    """The picture in the upper left of a square, with a thin frame, and lines of text below it."""
+def framed(picture: Image8, side_px: int, captions: Sequence[str], scale: float = 0.42) -> Image8:
+    """The picture in the upper left of a square, with a thin frame and lines of text below."""
     line_px = round(scale * 44)
     cell = paper(side_px + 4 + line_px * len(captions), side_px)
     height, width = picture.shape[:2]
@@ -143,8 +139,8 @@ def framed(picture: Picture, side_px: int, captions: Sequence[str], scale: float
     return cell
 
 
-def in_rows(cells: Sequence[Picture], n_columns: int, gap_px: int = 12) -> Picture:
-    """Cells of one size side by side, `n_columns` a row, gaps between."""
+def in_rows(cells: Sequence[Image8], n_columns: int, gap_px: int = 12) -> Image8:
+    """A grid of equally sized cells, `n_columns` per row, with gaps between."""
     height, width = cells[0].shape[:2]
     n_rows = -(-len(cells) // n_columns)
     sheet = paper(n_rows * (height + gap_px) - gap_px, n_columns * (width + gap_px) - gap_px)

@@ -1,12 +1,13 @@
 "use strict";
-// The page's data: every image with its errors and pictures. Nothing is fetched: all of it is in the page.
+// The page's data: every image with its errors and thumbnails. The page is self-contained and fetches nothing.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const WORST_FIRST = { l2: "L2", l1: "L1", lpips: "LPIPS" };
-const MOST_ERROR = 0.5; // shown in the error map's last colour
+const TERMS = { l2: "L2", l1: "L1", lpips: "LPIPS" };
+const KINDS = { source: "source", pred: "prediction", target: "target", other: DATA.other || "other" };
+const MAX_ERROR = 0.5; // the last colour of the error map
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 const RAMP = [[0, 0, 0], [120, 28, 109], [237, 105, 37], [252, 255, 164]];
-let shown = []; // the images that filter and order leave
+let visible = []; // the filtered and ordered images
 let current = 0;
 let zoom = 0;
 
@@ -15,24 +16,24 @@ function byName(a, b) {
 }
 
 function choose() {
-  const task = at("task").value, order = at("order").value, words = at("find").value.trim().toLowerCase();
-  const before = shown[current];
-  shown = DATA.images.filter((one) => (!task || one.task === task) && one.image.toLowerCase().includes(words));
-  shown.sort(order in WORST_FIRST ? (a, b) => b.terms[order] - a.terms[order] || byName(a, b) : byName);
-  at("count").textContent = `${shown.length} of ${DATA.images.length} images`;
-  fillList(order in WORST_FIRST ? order : "l2");
-  show(Math.max(0, shown.indexOf(before)));
+  const task = at("task").value, order = at("order").value, query = at("find").value.trim().toLowerCase();
+  const before = visible[current];
+  visible = DATA.images.filter((one) => (!task || one.task === task) && one.image.toLowerCase().includes(query));
+  visible.sort(order in TERMS ? (a, b) => b.terms[order] - a.terms[order] || byName(a, b) : byName);
+  at("count").textContent = `${visible.length} of ${DATA.images.length} images`;
+  fillList(order in TERMS ? order : "l2");
+  show(Math.max(0, visible.indexOf(before)));
 }
 
 function fillList(term) {
-  at("list").replaceChildren(...shown.map((one, i) => {
+  at("list").replaceChildren(...visible.map((one, i) => {
     const item = document.createElement("li"), button = document.createElement("button");
-    const picture = new Image(), words = document.createElement("span");
-    picture.src = one.thumbs.made;
+    const picture = new Image(), label = document.createElement("span");
+    picture.src = one.thumbs.pred;
     picture.alt = "";
-    words.textContent = `${one.task} ${one.image}\n${WORST_FIRST[term]} ${one.terms[term].toFixed(4)}`;
+    label.textContent = `${one.task} ${one.image}\n${TERMS[term]} ${one.terms[term].toFixed(4)}`;
     button.type = "button";
-    button.append(picture, words);
+    button.append(picture, label);
     button.addEventListener("click", () => show(i));
     item.append(button);
     return item;
@@ -40,20 +41,20 @@ function fillList(term) {
 }
 
 async function show(i) {
-  const one = shown[i];
+  const one = visible[i];
   at("stage").hidden = !one;
   if (!one) return;
   current = i;
   at("name").textContent = `${one.task} ${one.image}`;
-  const told = (terms) => Object.entries(WORST_FIRST).map(([term, name]) => `${name} ${terms[term].toFixed(4)}`).join(", ");
-  const other = Object.keys(one.otherTerms).length ? `; ${DATA.other}: ${told(one.otherTerms)}` : "";
-  at("terms").textContent = told(one.terms) + other + ` (${i + 1} of ${shown.length})`;
+  const text = (terms) => Object.entries(TERMS).map(([term, name]) => `${name} ${terms[term].toFixed(4)}`).join(", ");
+  const other = Object.keys(one.other_terms).length ? `; ${DATA.other}: ${text(one.other_terms)}` : "";
+  at("terms").textContent = text(one.terms) + other + ` (${i + 1} of ${visible.length})`;
   put("source", one.thumbs.source, `source of ${one.task} ${one.image}`);
   compare(one);
-  at("full").replaceChildren(...Object.entries(one.full).flatMap(([name, path]) => {
+  at("full").replaceChildren(...Object.entries(one.full).flatMap(([kind, path]) => {
     const link = document.createElement("a");
     link.href = path;
-    link.textContent = `${name}, full size`;
+    link.textContent = `${KINDS[kind]}, full size`;
     return [link, " "];
   }));
   [...at("list").children].forEach((item, n) => {
@@ -62,19 +63,17 @@ async function show(i) {
   });
 }
 
-function put(id, source, words) {
-  at(id).alt = words;
+function put(id, source, label) {
+  at(id).alt = label;
   if (source) at(id).src = source; else at(id).removeAttribute("src");
 }
 
 function compare(one) {
-  const pair = at("pair") ? at("pair").value : "made-target";
-  const [over, under] = pair.split("-").map((name) => (one.thumbs[name] ? name : "made"));
-  const names = { source: "source", made: "prediction", target: "target", other: DATA.other || "other" };
-  put("over", one.thumbs[over], `${names[over]} of ${one.task} ${one.image}`);
-  put("under", one.thumbs[under], `${names[under]} of ${one.task} ${one.image}`);
-  at("sides").textContent = `left ${names[over]}, right ${names[under]}`;
-  drawError(one, over === "source" ? "made" : over);
+  const [over, under] = at("pair").value.split("-").map((kind) => (one.thumbs[kind] ? kind : "pred"));
+  put("over", one.thumbs[over], `${KINDS[over]} of ${one.task} ${one.image}`);
+  put("under", one.thumbs[under], `${KINDS[under]} of ${one.task} ${one.image}`);
+  at("sides").textContent = `left ${KINDS[over]}, right ${KINDS[under]}`;
+  drawError(one, over === "source" ? "pred" : over);
 }
 
 async function pixelsOf(source, width, height) {
@@ -89,16 +88,16 @@ async function pixelsOf(source, width, height) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-async function drawError(one, made) {
+async function drawError(one, kind) {
   const target = await pixelsOf(one.thumbs.target);
-  const image = await pixelsOf(one.thumbs[made], target.width, target.height);
-  if (shown[current] !== one) return; // another one is shown by now
+  const image = await pixelsOf(one.thumbs[kind], target.width, target.height);
+  if (visible[current] !== one) return; // another image is selected by now
   const canvas = at("error"), out = new ImageData(target.width, target.height);
   for (let p = 0; p < out.data.length; p += 4) {
-    let apart = 0;
-    for (let band = 0; band < 3; band++) apart += Math.abs(target.data[p + band] - image.data[p + band]) / 765;
-    const place = Math.min(1, apart / MOST_ERROR) * (RAMP.length - 1);
-    const first = Math.min(RAMP.length - 2, Math.floor(place)), part = place - first;
+    let error = 0;
+    for (let band = 0; band < 3; band++) error += Math.abs(target.data[p + band] - image.data[p + band]) / 765;
+    const position = Math.min(1, error / MAX_ERROR) * (RAMP.length - 1);
+    const first = Math.min(RAMP.length - 2, Math.floor(position)), part = position - first;
     for (let band = 0; band < 3; band++) out.data[p + band] = RAMP[first][band] * (1 - part) + RAMP[first + 1][band] * part;
     out.data[p + 3] = 255;
   }
@@ -120,7 +119,7 @@ function setZoom(step) {
 }
 
 function walk(step) {
-  if (shown.length) show((current + step + shown.length) % shown.length);
+  if (visible.length) show((current + step + visible.length) % visible.length);
 }
 
 function onKey(event) {
@@ -138,12 +137,12 @@ function fillSamples() {
   document.querySelectorAll("[data-sample]").forEach((figure) => {
     const one = byKey.get(figure.dataset.sample);
     figure.querySelectorAll("img").forEach((picture) => {
-      if (one.thumbs[picture.dataset.shows]) picture.src = one.thumbs[picture.dataset.shows];
+      if (one.thumbs[picture.dataset.kind]) picture.src = one.thumbs[picture.dataset.kind];
     });
   });
 }
 
-// The panes that show one place of one image scroll together.
+// The panes of one image scroll together.
 function scrollTogether() {
   const frames = [...document.querySelectorAll(".frame")];
   frames.forEach((frame) => frame.addEventListener("scroll", () => frames.forEach((other) => {
@@ -155,7 +154,7 @@ function scrollTogether() {
 ["task", "order"].forEach((id) => at(id).addEventListener("change", choose));
 at("find").addEventListener("input", choose);
 at("wipe").addEventListener("input", wipe);
-if (at("pair")) at("pair").addEventListener("change", () => shown[current] && compare(shown[current]));
+at("pair").addEventListener("change", () => visible[current] && compare(visible[current]));
 at("previous").addEventListener("click", () => walk(-1));
 at("next").addEventListener("click", () => walk(1));
 at("larger").addEventListener("click", () => setZoom(1));

@@ -1,32 +1,30 @@
-"""Puts the page together: scores beside the board, charts, graphs, and the images with their numbers."""
+"""Builds the HTML page: scores next to the leaderboard, charts, graphs, and the images with their errors."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 import pbvs
 from pbvs.core import pixels
 from pbvs.core.challenge import TASKS
-from pbvs.core.charts import Line, histogram, line_chart
+from pbvs.core.charts import histogram
 from pbvs.core.errors import DataError
 from pbvs.core.files import atomic_write
 from pbvs.core.pixels import read_image, write_png
-from pbvs.report.curve_svg import graph_svg
+from pbvs.core.types import Progress
+from pbvs.report.curve_svg import graph_svg, read_figure, run_charts
 from pbvs.report.gallery import (
-    Folders,
-    Shown,
-    chosen,
-    natural,
+    PageImage,
+    image_paths,
+    natural_key,
+    pick_images,
     read_errors,
     thumb_side_px,
     thumbnail,
@@ -34,12 +32,8 @@ from pbvs.report.gallery import (
 from pbvs.score.rules import PUBLISHED
 
 SCORE_JSON, SCORE_CSV, PREDICTIONS = "score.json", "score.csv", "predictions"
-_MOST_BYTES = 20_000_000
-_TERM_NAMES = {"l2": "L2", "l1": "L1", "lpips": "LPIPS"}
-# Signs of trouble have a scale of their own; they are in the CSV and in TensorBoard.
-_SIGNS = ("saturated", "saturated_in_targets", "checkerboard", "checkerboard_in_targets")
-_WITHOUT_CURVE = ("images", "learning_rate", *_SIGNS)
-Progress = Callable[[int, int], None]
+_MAX_BYTES = 20_000_000
+Errors = Mapping[str, Mapping[str, Mapping[str, float]]]  # by task, image and term
 
 
 @dataclass(frozen=True)
@@ -50,44 +44,44 @@ class Submission:
 
     @property
     def predictions(self) -> Path:
-        """The folder of task folders."""
+        """The predictions, one folder per task."""
         return self.folder / PREDICTIONS
 
     def score(self) -> dict[str, Any]:
-        """The score's JSON.
+        """The contents of `score.json`.
 
         Raises:
-            DataError: it is not there, or torn.
+            DataError: the file is missing, truncated or corrupt.
         """
         path = self.folder / SCORE_JSON
         try:
-            told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            score: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"no score to show: {error}",
                 where=path,
                 next_step="`pbvs run` scores where it finds targets, or `pbvs score` with --json and --csv",
             ) from error
-        return told
+        return score
 
     def errors(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Errors by task, image and term."""
+        """Errors by task, image and term; see `read_errors`."""
         return read_errors(self.folder / SCORE_CSV)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a page is made of.
+    """The contents of a page.
 
     Attributes:
         ours: the submission.
-        inputs, targets: roots of the test inputs and targets, a folder a task.
-        other: another submission to show beside it.
-        runs: training runs, for their curves; None without.
-        graphs: each task as `pbvs tasks show --json` gives it.
-        figures: SVG files to show, as `pbvs calibrate --plot` makes them.
-        most_images: of each task, the best, the worst and some between.
-        full: also write the images in full size beside the page.
+        inputs, targets: roots of the test inputs and targets, one folder per task.
+        other: another submission to compare with.
+        runs: training runs, for their curves; None omits them.
+        graphs: the output of `pbvs tasks show --json` per task.
+        figures: SVG files to show, from `pbvs calibrate --plot`.
+        most_images: per task: the best, the worst and some between.
+        full: also write the images in full size next to the page.
     """
 
     ours: Submission
@@ -101,240 +95,101 @@ class Request:
     full: bool = False
 
 
-def write_page(asked: Request, out: Path, progress: Progress | None = None) -> int:
-    """Writes the page, whole or not at all, and gives back its size in bytes.
+def write_page(request: Request, out: Path, progress: Progress | None = None) -> int:
+    """Writes the page atomically and returns its size in bytes.
 
     Raises:
-        DataError: a score, an image or a figure is missing.
+        DataError: a score, an image or a figure is missing, or the page would be too large.
         ImageError: an image cannot be read.
     """
-    told, errors = asked.ours.score(), asked.ours.errors()
-    other_told = asked.other.score() if asked.other else None
-    other_errors = asked.other.errors() if asked.other else {}
-    tasks = [task for task in TASKS if task in told["tasks"]]
+    score, errors = request.ours.score(), request.ours.errors()
+    scores = [(request.ours.folder.name, score)]
+    other_name, other_errors = "", {}
+    if request.other:
+        other_name, other_errors = request.other.folder.name, request.other.errors()
+        scores.append((other_name, request.other.score()))
+    tasks = [task for task in TASKS if task in score["tasks"]]
     if missing := [task for task in tasks if task not in errors]:
-        raise DataError(f"no single scores of {', '.join(missing)}", where=asked.ours.folder / SCORE_CSV)
-    names = {task: chosen(errors[task], asked.most_images) for task in tasks}
-    shown = _shown(asked, names, errors, other_errors, out, progress)
-    words = {
-        "title": f"pbvs: {asked.ours.folder.name}",
-        "subtitle": f"rules {told['rules']}, {told['weights']['kind']} weights, "
-        + ", ".join(f"{task} {told['tasks'][task]['images']} images" for task in tasks),
-        "marked": told["marked"],
-        "rule_words": _rule_words(told),
-        "all_tasks": TASKS,
-        "score_rows": _score_rows(asked, told, other_told),
-        "tasks": [_task(asked, task, told, errors[task], names[task]) for task in tasks],
-        "image_words": f"{len(shown)} images, in thumbnails; errors are of the images themselves.",
-        "pairs": _pairs(asked),
-        "curves": _curves(asked.runs, tasks),
-        "figures": [_figure(path) for path in asked.figures],
-        "footer": f"made by pbvs {pbvs.__version__}",
-    }
-    data = {
-        "tasks": tasks,
-        "other": asked.other.folder.name if asked.other else "",
-        "images": [one.to_json() for one in shown],
-    }
-    html = _rendered(words, data)
-    if len(html) > _MOST_BYTES:
-        raise DataError(
-            f"the page would have {len(html) / 1e6:.1f} MB", where=out, next_step="show fewer: --images"
-        )
-    with atomic_write(out) as beside:
-        beside.write_bytes(html)
-    return len(html)
-
-
-def _rendered(words: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
+        raise DataError(f"no per-image scores of {', '.join(missing)}", where=request.ours.folder / SCORE_CSV)
+    names = {task: pick_images(errors[task], request.most_images) for task in tasks}
+    images = _page_images(request, names, errors, other_errors, out, progress)
+    runs = [run for task in tasks for run in sorted((request.runs / task).glob("*"))] if request.runs else []
+    data = {"tasks": tasks, "other": other_name, "images": [asdict(image) for image in images]}
     files = resources.files("pbvs.report")
-    text = {
-        name: (files / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css", "page.js")
-    }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    drawn = {
-        **words,
-        "css": Markup(text["page.css"]),
-        "js": Markup(text["page.js"]),
-        # A `</script>` in a name would end the block.
-        "data": Markup(json.dumps(data).replace("<", "\\u003c")),
-        "curves": [Markup(svg) for svg in words["curves"]],
-        "figures": [Markup(svg) for svg in words["figures"]],
-        "tasks": [
-            {**task, "graph": Markup(task["graph"]), "charts": [Markup(svg) for svg in task["charts"]]}
-            for task in words["tasks"]
-        ],
-    }
-    return environment.from_string(text["page.html.j2"]).render(drawn).encode("utf-8")
+    html = environment.from_string((files / "page.html.j2").read_text(encoding="utf-8")).render(
+        score=score,
+        scores=scores,
+        published=PUBLISHED[score["rules"]],
+        all_tasks=TASKS,
+        tasks=[_task_section(task, errors[task], names[task], request.graphs.get(task)) for task in tasks],
+        n_images=len(images),
+        other_name=other_name,
+        curves=[chart for run in runs if ".previous-" not in run.name for chart in run_charts(run)],
+        figures=[read_figure(path) for path in request.figures],
+        version=pbvs.__version__,
+        css=(files / "page.css").read_text(encoding="utf-8"),
+        js=(files / "page.js").read_text(encoding="utf-8"),
+        data=json.dumps(data).replace("<", "\\u003c"),  # a `</script>` in a name would end the block
+    )
+    content = html.encode("utf-8")
+    if len(content) > _MAX_BYTES:
+        size = f"{len(content) / 1e6:.1f} MB"
+        raise DataError(f"the page would have {size}", where=out, next_step="show fewer: --images")
+    with atomic_write(out) as tmp_path:
+        tmp_path.write_bytes(content)
+    return len(content)
 
 
-def _shown(
-    asked: Request,
+def _page_images(
+    request: Request,
     names: Mapping[str, Sequence[str]],
-    errors: Mapping[str, Mapping[str, Mapping[str, float]]],
-    other_errors: Mapping[str, Mapping[str, Mapping[str, float]]],
+    errors: Errors,
+    other_errors: Errors,
     out: Path,
     progress: Progress | None,
-) -> list[Shown]:
+) -> list[PageImage]:
+    """The images by name and task; writes full-size PNGs next to the page, as browsers show no TIFF."""
     total = sum(map(len, names.values()))
-    side_px = thumb_side_px(total * (4 if asked.other else 3) // 3)
-    found: list[Shown] = []
-    for task, images in names.items():
-        other = asked.other.predictions if asked.other else None
-        folders = Folders(task, asked.inputs, asked.ours.predictions, asked.targets, other)
-        for image in images:
-            paths = folders.of(image)
-            if absent := {"made", "target"} - paths.keys():
-                raise DataError(
-                    f"{task} {image} was scored, but its image is gone: {', '.join(sorted(absent))}"
-                )
-            thumbs = {name: thumbnail(path, side_px) for name, path in paths.items()}
-            full = _full_size(out, task, image, paths) if asked.full else {}
-            terms, other_terms = errors[task][image], other_errors.get(task, {}).get(image, {})
-            found.append(Shown(task, image, terms, other_terms, thumbs, full))
+    side_px = thumb_side_px(total * (4 if request.other else 3) // 3)
+    other = request.other.predictions if request.other else None
+    images: list[PageImage] = []
+    for task, stems in names.items():
+        by_kind = image_paths(task, request.inputs, request.ours.predictions, request.targets, other)
+        for stem in stems:
+            paths = {kind: found[stem] for kind, found in by_kind.items() if stem in found}
+            if missing := {"pred", "target"} - paths.keys():
+                raise DataError(f"{task} {stem} was scored, but is missing: {', '.join(sorted(missing))}")
+            thumbs = {kind: thumbnail(path, side_px) for kind, path in paths.items()}
+            full = {}
+            for kind, path in paths.items() if request.full else ():
+                suffix = "made" if kind == "pred" else kind  # file names of version 0.1.0
+                relative = Path(f"{out.stem}_files") / task / f"{stem}_{suffix}.png"
+                write_png(out.parent / relative, pixels.eight_bits(read_image(path))[:, :, :3])
+                full[kind] = relative.as_posix()
+            other_terms = other_errors.get(task, {}).get(stem, {})
+            images.append(PageImage(task, stem, errors[task][stem], other_terms, thumbs, full))
             if progress:
-                progress(len(found), total)
-    return found
+                progress(len(images), total)
+    return images
 
 
-def _full_size(out: Path, task: str, image: str, paths: Mapping[str, Path]) -> dict[str, str]:
-    """Writes an image's files as PNGs beside the page, as browsers show no TIFF; their relative paths."""
-    found = {}
-    for name, path in paths.items():
-        stored = read_image(path)
-        place = Path(f"{out.stem}_files") / task / f"{image}_{name}.png"
-        write_png(out.parent / place, pixels.eight_bits(stored)[:, :, :3])
-        found[name] = place.as_posix()
-    return found
-
-
-def _rule_words(told: Mapping[str, Any]) -> str:
-    weight = "" if told["arctan_weight"] == 1.0 else f", {told['arctan_weight']:g} inside the arctan"
-    judged = f"FID of {told['fid_layer']} dimensions{weight}, LPIPS {told['lpips']['net']}"
-    kind = told["weights"]["kind"]
-    return f"Rules {told['rules']}: P is {told['pixel_term'].upper()}, {judged}, {kind} weights"
-
-
-def _score_rows(
-    asked: Request, told: Mapping[str, Any], other: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    """This submission, the one beside it, and the published board of the same rules."""
-    own = [(asked.ours.folder.name, told)]
-    if asked.other is not None and other is not None:
-        own.append((asked.other.folder.name, other))
-    rows = [{"name": name, "own": True, "cells": _cells(one)} for name, one in own]
-    for row in PUBLISHED[told["rules"]]:
-        values = [row.combined, *(row.scores[task] for task in TASKS)]
-        rows.append(
-            {
-                "name": f"{row.team} ({told['rules']})",
-                "own": False,
-                "cells": [{"value": f"{v:.2f}", "interval": ""} for v in values],
-            }
-        )
-    return rows
-
-
-def _cells(told: Mapping[str, Any]) -> list[dict[str, str]]:
-    cells = [_cell(told["overall"], told.get("overall_interval95"))]
-    for task in TASKS:
-        found = told["tasks"].get(task)
-        cells.append(_cell(found["score"], found["interval95"]) if found else {"value": "-", "interval": ""})
-    return cells
-
-
-def _cell(value: float, interval: Sequence[float] | None) -> dict[str, str]:
-    return {
-        "value": f"{value:.4f}",
-        "interval": f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
-    }
-
-
-def _task(
-    asked: Request,
+def _task_section(
     task: str,
-    told: Mapping[str, Any],
     errors: Mapping[str, Mapping[str, float]],
     names: Sequence[str],
+    described: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    found = told["tasks"][task]
-    by_layer = sorted(found["fid"].items(), key=lambda item: int(item[0]))
-    fid = ", ".join(f"{layer}: {float(value):.4g}" for layer, value in by_layer)
-    words = (
-        f"{found['images']} images; LPIPS {found['lpips']:.4f}, L1 {found['l1']:.4f}, L2 {found['l2']:.4f}; "
-        f"FID by dimensions {fid}."
-    )
+    """What the template shows of a task besides its scores; samples are by L2, among the page's images."""
+    ranked = sorted(names, key=lambda image: (errors[image]["l2"], natural_key(image)))
+    samples = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
     charts = [
-        histogram(
-            f"{task}: {_TERM_NAMES[term]} of each image",
-            _TERM_NAMES[term],
-            [e[term] for e in errors.values()],
-        )
-        for term in ("l2", "lpips")
+        histogram(f"{task}: {label} of each image", label, [terms[term] for terms in errors.values()])
+        for term, label in (("l2", "L2"), ("lpips", "LPIPS"))
     ]
-    described = asked.graphs.get(task)
     return {
         "name": task,
-        "words": words,
         "charts": charts,
         "graph": graph_svg(described) if described else "",
-        "samples": _samples(task, errors, names),
+        "samples": [(label, image, errors[image]["l2"]) for label, image in samples.items()],
     }
-
-
-def _samples(
-    task: str, errors: Mapping[str, Mapping[str, float]], names: Sequence[str]
-) -> list[dict[str, str]]:
-    """The best, median and worst of the images shown, by L2."""
-    ranked = sorted(names, key=lambda image: (errors[image]["l2"], natural(image)))
-    picked = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
-    return [
-        {"key": f"{task}/{image}", "words": f"{word} by L2: {image}, {errors[image]['l2']:.4f}"}
-        for word, image in picked.items()
-    ]
-
-
-def _pairs(asked: Request) -> list[dict[str, str]]:
-    pairs = [("made-target", "prediction and target"), ("source-made", "source and prediction")]
-    if asked.other:
-        name = asked.other.folder.name
-        pairs += [("other-target", f"{name} and target"), ("made-other", f"prediction and {name}")]
-    return [{"value": value, "words": words} for value, words in pairs]
-
-
-def _curves(runs: Path | None, tasks: Sequence[str]) -> list[str]:
-    """Charts of the training runs of the tasks that have some."""
-    charts = []
-    for task in tasks:
-        for folder in sorted((runs / task).iterdir()) if runs and (runs / task).is_dir() else ():
-            if ".previous-" in folder.name:
-                continue
-            for group, name in (("training", "curves.csv"), ("validation", "validation.csv")):
-                if lines := _lines(folder / name):
-                    title = f"{task} {folder.name}: {group}"
-                    charts.append(line_chart(title, "images seen", "value", lines))
-    return charts
-
-
-def _lines(path: Path) -> list[Line]:
-    """One line a column of a curve's CSV."""
-    if not path.is_file():
-        return []
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    columns = [name for name in (rows[0] if rows else ()) if name not in _WITHOUT_CURVE]
-    lines = []
-    for name in columns:
-        points = [(float(row["images"]), float(row[name])) for row in rows if row[name]]
-        if any(math.isfinite(y) for _, y in points):
-            lines.append(Line(name, [x for x, _ in points], [y for _, y in points]))
-    return lines
-
-
-def _figure(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the figure cannot be read: {error}", where=path) from error
-    if not text.lstrip().startswith("<svg") or "<script" in text:
-        raise DataError("not a figure of pbvs", where=path, next_step="`pbvs calibrate --plot` makes one")
-    return text

@@ -1,1 +1,1 @@
-"""Made scenes in the archives' layout, for the demo and the tests."""
+"""Synthetic scenes in the archives' layout, for the demo and the tests."""

@@ -1,7 +1,7 @@
-"""The canvas that a made scene is painted on: its layers, its noise, and the ways to choose pixels.
+"""The canvas that a synthetic scene is painted on: layers, noise, and pixel masks.
 
-Places are metres from the canvas' top left corner, x to the east and y to the south; angles are radians,
-turning from x to y. Every layer is `H,W` (albedo `H,W,3`) at `px_per_m` pixels a metre.
+Positions are metres from the canvas' top left corner, x east and y south; angles are radians from x to y.
+Every layer is `H,W` (albedo `H,W,3`) at `px_per_m` pixels per metre.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Layer = NDArray[Any]  # floating point, float32 once it lies on the canvas
-Cover = NDArray[np.bool_]
+Layer = NDArray[Any]  # floating point; the canvas stores float32
+Mask = NDArray[np.bool_]
 Window = tuple[slice, slice]
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]  # n,2: x and y in metres
+Frame = tuple[float, float, float, float]  # u0, v0, u1, v1 in metres
 
-_SUBPIXEL_BITS = 4  # cv2 draws at sixteenths of a pixel
+_SUBPIXEL_BITS = 4  # cv2 draws with a precision of 1/16 pixel
 
 
 class Material(IntEnum):
-    """What the ground is made of; the value stored in `Scene.material`."""
+    """Material of the ground; the value stored in `Scene.material`."""
 
     SOIL = 0
     ROCK = 1
@@ -43,8 +44,8 @@ class Material(IntEnum):
     CAR = 13
 
 
-# Nothing is planted here, nor built.
-TAKEN = (
+# No tree or building is added on these.
+OCCUPIED = (
     Material.WATER,
     Material.ASPHALT,
     Material.CONCRETE,
@@ -55,13 +56,13 @@ TAKEN = (
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a surface looks from above, to the eye and to the radar.
+class Surface:
+    """Optical and radar properties of a surface.
 
     Attributes:
         material: its class.
-        colour: red, green, blue in 0..255 as seen flat in full sun.
-        speck, patch: relative changes of brightness from pixel to pixel and over some metres.
+        colour: red, green, blue in 0..255, of level ground in full sun.
+        speck, patch: relative brightness variation per pixel and over a few metres.
         vegetation, wetness, roughness: in [0,1].
     """
 
@@ -76,7 +77,13 @@ class Look:
 
 @dataclass(frozen=True)
 class Box:
-    """A turned rectangle on the canvas: the window about it, and each pixel's metres along its two sides."""
+    """A rotated rectangle: its bounding window, and each pixel's offset from its centre along both sides.
+
+    Attributes:
+        window: of the canvas.
+        u, v: `h,w` float32, metres along the length and the width.
+        length_m, width_m: sides of the rectangle.
+    """
 
     window: Window
     u: Layer
@@ -84,25 +91,20 @@ class Box:
     length_m: float
     width_m: float
 
-    @property
-    def cover(self) -> Cover:
-        """The pixels within."""
-        return self.within(0.0)
-
-    def within(self, inset_m: float) -> Cover:
-        """The pixels at least `inset_m` inside each edge."""
+    def mask(self, inset_m: float = 0.0) -> Mask:
+        """The pixels at least `inset_m` inside each edge, `h,w`."""
         half_u, half_v = self.length_m / 2 - inset_m, self.width_m / 2 - inset_m
         return (np.abs(self.u) <= half_u) & (np.abs(self.v) <= half_v)
 
-    def beyond(self) -> Layer:
-        """Metres from the rectangle, 0 within it."""
+    def distance(self) -> Layer:
+        """Metres to the rectangle, 0 inside, `h,w` float32."""
         du = np.clip(np.abs(self.u) - self.length_m / 2, 0.0, None)
         dv = np.clip(np.abs(self.v) - self.width_m / 2, 0.0, None)
         return np.hypot(du, dv).astype(np.float32)
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cell_px: float, octaves: int = 4) -> Layer:
-    """Fractal noise of mean 0 and standard deviation 1, `H,W`; `cell_px` is the size of its largest forms."""
+    """Fractal noise of mean 0 and standard deviation 1, `H,W` float32; `cell_px`: largest feature size."""
     total = np.zeros(shape, np.float32)
     amplitude = 1.0
     for _ in range(octaves):
@@ -118,9 +120,9 @@ class Canvas:
     """The layers of a scene while it is painted.
 
     Args:
-        rng: the scene's own generator.
-        size_m: height and width of the ground shown.
-        px_per_m: pixels a metre.
+        rng: the scene's generator.
+        size_m: height and width of the ground.
+        px_per_m: pixels per metre.
     """
 
     def __init__(self, rng: np.random.Generator, size_m: tuple[float, float], px_per_m: float) -> None:
@@ -140,61 +142,68 @@ class Canvas:
 
     @property
     def whole(self) -> Window:
-        """The window of the whole canvas."""
+        """The window of the full canvas."""
         return slice(0, self.shape[0]), slice(0, self.shape[1])
 
     def paint(
         self,
         window: Window,
-        cover: Cover,
-        look: Look,
+        mask: Mask,
+        surface: Surface,
         *,
         tone: Layer | float = 1.0,
         colour: Colour | None = None,
         height: Layer | float = 0.0,
     ) -> None:
-        """Lays `look` over the pixels of `window` where `cover` is True.
+        """Paints `surface` on the pixels of `window` where `mask` is True.
 
         Args:
-            window: part of the canvas, of `cover`'s shape.
-            cover: `h,w` bool.
-            look: the surface.
-            tone: factor on the brightness, `h,w` or one number.
-            colour: instead of the look's own.
-            height: metres above the ground, `h,w` or one number.
+            window: part of the canvas, of the mask's shape.
+            mask: `h,w`.
+            surface: material, texture and radar properties.
+            tone: brightness factor, `h,w` or a number.
+            colour: replaces the surface's own.
+            height: metres above the ground, `h,w` or a number.
         """
-        texture = tone * (1.0 + look.speck * self.fine[window] + look.patch * self.mid[window])
-        base = np.asarray(colour or look.colour, np.float32) / np.float32(255.0)
-        self.albedo[window][cover] = texture[cover][:, None] * base
-        self.material[window][cover] = look.material
-        self.vegetation[window][cover] = look.vegetation
-        self.wetness[window][cover] = look.wetness
-        self.roughness[window][cover] = look.roughness
-        self.height[window][cover] = np.broadcast_to(height, cover.shape)[cover]
+        texture = tone * (1.0 + surface.speck * self.fine[window] + surface.patch * self.mid[window])
+        base = np.asarray(colour or surface.colour, np.float32) / np.float32(255.0)
+        self.albedo[window][mask] = texture[mask][:, None] * base
+        self.material[window][mask] = surface.material
+        self.vegetation[window][mask] = surface.vegetation
+        self.wetness[window][mask] = surface.wetness
+        self.roughness[window][mask] = surface.roughness
+        self.height[window][mask] = np.broadcast_to(height, mask.shape)[mask]
 
-    def tint(self, window: Window, cover: Cover, factor: float | Layer) -> None:
-        """Brightens or darkens what is there already."""
-        self.albedo[window][cover] *= np.broadcast_to(factor, cover.shape)[cover][:, None]
+    def tint(self, window: Window, mask: Mask, factor: float | Layer) -> None:
+        """Multiplies the albedo where `mask` is True."""
+        self.albedo[window][mask] *= np.broadcast_to(factor, mask.shape)[mask][:, None]
 
     @property
-    def middle(self) -> Points:
-        """The place in the middle, `2`."""
+    def centre(self) -> Points:
+        """The canvas' centre, `2`."""
         return np.array([self.size_m[1] / 2, self.size_m[0] / 2])
 
-    def turned(self, u: float, v: float, angle: float) -> tuple[float, float]:
-        """The place (u, v) of a frame about the middle that is turned by `angle`."""
-        cos, sin = math.cos(angle), math.sin(angle)
-        middle = self.middle
-        return float(middle[0] + u * cos - v * sin), float(middle[1] + u * sin + v * cos)
+    def from_frame(self, u: float, v: float, angle: float) -> tuple[float, float]:
+        """The canvas position of (u, v) in a frame about the centre, rotated by `angle`."""
+        centre = self.centre
+        return offset(float(centre[0]), float(centre[1]), u, v, angle)
 
     def across(self, angle: float, offset_m: float, sway_m: float) -> Points:
-        """A line `n,2` across the canvas at `angle`, `offset_m` beside its middle; it sways by `sway_m`."""
+        """A line `64,2` across the canvas at `angle`, `offset_m` from its centre, curved by `sway_m`."""
         reach = 0.75 * max(self.size_m)
-        start, end = (np.array(self.turned(u, offset_m, angle)) for u in (-reach, reach))
-        return wavy_line(self.rng, start, end, sway_m)
+        start, end = (np.array(self.from_frame(u, offset_m, angle)) for u in (-reach, reach))
+        t = np.linspace(0.0, 1.0, 64)[:, None]
+        along = end - start
+        normal = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
+        sway = sum(
+            self.rng.normal(0.0, sway_m / waves) * np.sin(2 * math.pi * (waves / 2 * t + self.rng.uniform()))
+            for waves in (1, 2, 3)
+        )
+        line: Points = start + t * along + sway * normal
+        return line
 
-    def around(self, x: float, y: float, radius_m: float) -> Window | None:
-        """The window that holds a disc; None when the disc lies off the canvas."""
+    def window_around(self, x: float, y: float, radius_m: float) -> Window | None:
+        """The window that contains a disc; None for a disc off the canvas."""
         scale = self.px_per_m
         top, left = max(0, int((y - radius_m) * scale)), max(0, int((x - radius_m) * scale))
         bottom = min(self.shape[0], math.ceil((y + radius_m) * scale) + 1)
@@ -206,77 +215,63 @@ class Canvas:
     def box(
         self, x: float, y: float, length_m: float, width_m: float, angle: float, margin_m: float = 0.0
     ) -> Box | None:
-        """A turned rectangle about (x, y), its length along `angle`; None when it lies off the canvas.
+        """A rectangle centred at (x, y), its length along `angle`; None for one off the canvas.
 
-        The window is `margin_m` wider on every side than the rectangle.
+        The window exceeds the rectangle by `margin_m` on every side.
         """
         cos, sin = math.cos(angle), math.sin(angle)
         half_x = (abs(length_m * cos) + abs(width_m * sin)) / 2
         half_y = (abs(length_m * sin) + abs(width_m * cos)) / 2
-        wide = self.around(x, y, max(half_x, half_y) + margin_m)
-        if wide is None:
+        window = self.window_around(x, y, max(half_x, half_y) + margin_m)
+        if window is None:
             return None
-        dx, dy = self.x[wide] - np.float32(x), self.y[wide] - np.float32(y)
+        dx, dy = self.x[window] - np.float32(x), self.y[window] - np.float32(y)
         u, v = dx * np.float32(cos) + dy * np.float32(sin), dy * np.float32(cos) - dx * np.float32(sin)
-        return Box(wide, u, v, length_m, width_m)
+        return Box(window, u, v, length_m, width_m)
 
-    def distance_to(self, points: Points) -> Layer:
-        """Metres from each pixel to a line through `points`."""
-        drawn = np.full(self.shape, 255, np.uint8)
-        self.draw_line(drawn, points, 0)
-        distance: Layer = cv2.distanceTransform(drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / np.float32(
-            self.px_per_m
-        )
-        return distance
-
-    def draw_line(self, image: NDArray[np.uint8], points: Points, value: int, width_m: float = 0.0) -> None:
-        """Draws a line through `points` into `image`, at least a pixel wide."""
-        scaled = np.rint((points * self.px_per_m - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        thickness = max(1, round(width_m * self.px_per_m))
-        cv2.polylines(image, [scaled], False, value, thickness, cv2.LINE_8, _SUBPIXEL_BITS)
-
-    def line_cover(self, points: Points, width_m: float) -> Cover:
-        """The pixels of a line through `points`, `width_m` wide."""
+    def line_mask(self, *lines: Points, width_m: float = 0.0) -> Mask:
+        """The pixels of `lines`, each `width_m` wide and at least a pixel."""
+        scaled = [
+            np.rint((points * self.px_per_m - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+            for points in lines
+        ]
         drawn = np.zeros(self.shape, np.uint8)
-        self.draw_line(drawn, points, 1, width_m)
+        thickness = max(1, round(width_m * self.px_per_m))
+        cv2.polylines(drawn, scaled, False, 1, thickness, cv2.LINE_8, _SUBPIXEL_BITS)
         return drawn > 0
 
-    def room(self) -> Layer:
-        """Metres from each pixel to the nearest one that is taken (road, building, water)."""
-        free = (~np.isin(self.material, TAKEN)).astype(np.uint8)
+    def distance_to(self, points: Points) -> Layer:
+        """Metres from each pixel to a line through `points`, `H,W` float32."""
+        outside = (~self.line_mask(points)).astype(np.uint8)
+        distance: Layer = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        return distance / np.float32(self.px_per_m)
+
+    def clearance(self) -> Layer:
+        """Metres from each pixel to the nearest occupied one (road, building, water), `H,W` float32."""
+        free = (~np.isin(self.material, OCCUPIED)).astype(np.uint8)
         if free.all():
             return np.full(self.shape, max(self.size_m), np.float32)
-        clear: Layer = cv2.distanceTransform(free, cv2.DIST_L2, 3) / np.float32(self.px_per_m)
-        return clear
+        clear: Layer = cv2.distanceTransform(free, cv2.DIST_L2, 3)
+        return clear / np.float32(self.px_per_m)
 
     def at(self, layer: NDArray, x: float, y: float) -> float:
-        """A layer's value at a place; 0 off the canvas."""
+        """A layer's value at (x, y); 0 off the canvas."""
         row, column = int(y * self.px_per_m), int(x * self.px_per_m)
         inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
         return float(layer[row, column]) if inside else 0.0
 
 
-def wavy_line(rng: np.random.Generator, start: Points, end: Points, sway_m: float) -> Points:
-    """A smooth line from `start` to `end`, each (x, y) in metres, that sways by about `sway_m`; `64,2`."""
-    a, b = np.asarray(start, np.float64)[:2], np.asarray(end, np.float64)[:2]
-    t = np.linspace(0.0, 1.0, 64)[:, None]
-    along = b - a
-    across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
-    sway = sum(
-        rng.normal(0.0, sway_m / waves) * np.sin(2 * math.pi * (waves / 2 * t + rng.uniform()))
-        for waves in (1, 2, 3)
-    )
-    return a + t * along + sway * across
+def offset(x: float, y: float, u: float, v: float, angle: float) -> tuple[float, float]:
+    """The canvas position of (u, v) in a frame with its origin at (x, y), rotated by `angle`."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return float(x + u * cos - v * sin), float(y + u * sin + v * cos)
 
 
-Frame = tuple[float, float, float, float]
-
-
-def cut_across(frame: Frame, share: float) -> tuple[Frame, Frame]:
-    """A rectangle (u0, v0, u1, v1) cut in two across its longer side, `share` of it in the first part."""
+def cut_across(frame: Frame, fraction: float) -> tuple[Frame, Frame]:
+    """Splits a rectangle (u0, v0, u1, v1) across its longer side; the first part has `fraction` of it."""
     u0, v0, u1, v1 = frame
     if u1 - u0 >= v1 - v0:
-        middle = u0 + share * (u1 - u0)
-        return (u0, v0, middle, v1), (middle, v0, u1, v1)
-    middle = v0 + share * (v1 - v0)
-    return (u0, v0, u1, middle), (u0, middle, u1, v1)
+        u = u0 + fraction * (u1 - u0)
+        return (u0, v0, u, v1), (u, v0, u1, v1)
+    v = v0 + fraction * (v1 - v0)
+    return (u0, v0, u1, v), (u0, v, u1, v1)

@@ -1,7 +1,7 @@
-"""A made scene as a camera, an infrared camera and a radar see it.
+"""Renders a synthetic scene as a colour camera, an infrared camera and a radar.
 
-Images come out as `float64` in 0..255 on the grid asked for; whoever stores them rounds. A grid is a size
-and an affine matrix `2,3` that takes the centre of its pixel (column, row) to canvas pixels.
+Images are `float64` in 0..255, not rounded, on the given grid: a size and an affine matrix `2,3` that maps
+the centre of pixel (column, row) to canvas pixels.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pbvs.scenes.scene import Scene
 
 Image = NDArray[np.float64]
 
-EO_WEIGHTS = (0.30, 0.45, 0.25)  # of red, green, blue in the panchromatic image
-EO_GAIN = 0.62
-VEGETATION_GAIN = 52.0  # levels that full vegetation in full sun adds in the near infrared
-WATER_LOSS = 0.62  # part of the near infrared that water swallows
+_EO_WEIGHTS = (0.30, 0.45, 0.25)  # of red, green, blue in the panchromatic image
+_EO_GAIN = 0.62
+_VEGETATION_GAIN = 52.0  # grey levels that full vegetation in full sun adds in the near infrared
+_WATER_LOSS = 0.62  # fraction of the near infrared that water absorbs
 
-_SKY_LIGHT = 0.34  # of all light on open, flat ground
-_SKY_TINT = (0.90, 0.98, 1.16)  # shadows are lit by the blue sky
+_SKY_LIGHT = 0.34  # fraction of all light on open, flat ground
+_SKY_TINT = (0.90, 0.98, 1.16)  # the blue sky lights the shadows
 _SUN_TINT = (1.05, 1.01, 0.92)
-_STEEPEST = 1.6  # rise over run beyond which a surface is a wall, which is not seen from above
+_STEEPEST = 1.6  # rise over run; a steeper surface is a wall, invisible from above
 
-# Backscatter in decibels at roughness 0.5, as is usual at X band and middle incidence.
+# Backscatter in decibels at roughness 0.5, typical of X band at medium incidence.
 _BACKSCATTER_DB = {
     Material.SOIL: -11.5,
     Material.ROCK: -10.0,
@@ -50,15 +50,17 @@ _BACKSCATTER_DB = {
 _ROUGHNESS_DB = 9.0
 _WETNESS_DB = 4.0
 _NOISE_FLOOR = 10.0 ** (-2.5)
-_WALL_POWER = 0.5  # power of a metre of wall in a pixel it is laid over
-_BOUNCE_POWER = 0.9  # power that a metre of wall gives back from its foot, by way of the ground
-_SHADOW_PART = 0.12  # of the power comes back from radar shadow by way of neighbours
-_FULL_SCALE = 0.78  # amplitude that is stored as 255
+_WALL_POWER = 0.5  # of a wall of height 1 m (times its square root), spread over its layover
+_BOUNCE_POWER = 0.9  # double bounce at the foot of a wall of height 1 m (times its square root)
+_SHADOW_FRACTION = 0.12  # of the power that radar shadow still returns, by way of its neighbours
+_FULL_SCALE = 0.78  # amplitude stored as 255
+_WETNESS_MATERIALS = (Material.SOIL, Material.GRASS, Material.CROP)
+_BUILT = (Material.ROOF, Material.METAL_ROOF, Material.CAR)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of an image: its size, and where the centres of its pixels lie on the canvas, `2,3`."""
+    """An image's size, and the affine matrix `2,3` from its pixel centres to canvas pixels."""
 
     height_px: int
     width_px: int
@@ -66,13 +68,13 @@ class Grid:
 
     @property
     def canvas_px_per_px(self) -> float:
-        """How many pixels of the canvas a pixel spans."""
+        """Canvas pixels per image pixel, along a side."""
         return math.sqrt(abs(float(np.linalg.det(self.to_canvas[:, :2]))))
 
 
 @dataclass(frozen=True)
 class Flight:
-    """The circumstances of an optical capture; angles in degrees, azimuth clockwise from north."""
+    """Conditions of an optical capture; angles in degrees, azimuth clockwise from north."""
 
     sun_azimuth: float
     sun_elevation: float
@@ -80,13 +82,13 @@ class Flight:
     tint: tuple[float, float, float]
     season: float  # -1 fresh .. 1 parched
     blur_px: float
-    noise: float  # standard deviation in levels
-    haze: float  # levels
+    noise: float  # standard deviation in grey levels
+    haze: float  # in grey levels
 
 
 @dataclass(frozen=True)
 class Pass:
-    """The circumstances of a SAR capture; angles in degrees, incidence from the vertical."""
+    """Conditions of a SAR capture; angles in degrees, incidence from the vertical."""
 
     azimuth_to_sensor: float
     incidence: float
@@ -96,7 +98,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Optical:
-    """A camera image, and what its infrared twin needs to know of the scene on the same grid.
+    """A colour image, and the scene layers on its grid that its infrared is computed from.
 
     Attributes:
         rgb: `H,W,3` float64 in 0..255, not rounded.
@@ -111,7 +113,7 @@ class Optical:
 
 
 def random_flight(rng: np.random.Generator) -> Flight:
-    """A flight around noon somewhere in the northern hemisphere."""
+    """A flight around noon in the northern hemisphere."""
     tint = 1.0 + rng.normal(0.0, 0.02, 3)
     return Flight(
         sun_azimuth=float(rng.uniform(135, 215)),
@@ -126,7 +128,7 @@ def random_flight(rng: np.random.Generator) -> Flight:
 
 
 def random_pass(rng: np.random.Generator) -> Pass:
-    """A pass whose radar looks from the west, as all of them here do, so that what leans, leans one way."""
+    """A pass with the radar in the west, so that layover has one direction in all captures."""
     return Pass(
         azimuth_to_sensor=float(rng.uniform(258, 290)),
         incidence=float(rng.uniform(50, 58)),
@@ -139,163 +141,136 @@ def random_pass(rng: np.random.Generator) -> Pass:
 
 
 def optical(scene: Scene, grid: Grid, flight: Flight, rng: np.random.Generator) -> Optical:
-    """The scene from straight above in sunlight; `rng` makes the sensor's noise alone."""
-    light, lit = _illumination(scene, flight)
-    season = np.float32(flight.season) * scene.vegetation[:, :, None]
-    turned = scene.albedo * (1.0 + season * np.array([0.22, 0.05, -0.05], np.float32))
-    colour = np.array(flight.tint, np.float32) * np.float32(flight.gain * WHITE)
-    radiance = turned * lit * colour * np.float32(1.0 - flight.haze / WHITE) + np.float32(flight.haze)
-    spread = math.hypot(flight.blur_px, 0.4) * max(1.0, grid.canvas_px_per_px)
-    image = sampled(cv2.GaussianBlur(radiance, (0, 0), spread), grid).astype(np.float64)
-    image += rng.normal(0.0, flight.noise, image.shape)
-    carried = (sampled(layer, grid) for layer in (scene.vegetation, scene.wetness, light))
-    return Optical(np.clip(image, 0.0, WHITE), *carried)
-
-
-def _illumination(scene: Scene, flight: Flight) -> tuple[Layer, Layer]:
-    """Light relative to open, flat ground: its strength `H,W`, and by colour `H,W,3`."""
+    """The scene from straight above in sunlight; `rng` is used for sensor noise only."""
+    # light relative to open, flat ground: direct sun with shadows, and the visible part of the sky
     surface = scene.terrain + scene.height
     towards, rise = _direction(flight.sun_azimuth), math.tan(math.radians(flight.sun_elevation))
     overhead = _horizon(surface, towards, rise / scene.px_per_m) - surface
     sunlit = 1.0 - _smooth_step(overhead / 0.8)
     dx, dy = _slopes(cv2.GaussianBlur(surface, (0, 0), 0.7), scene.px_per_m)
-    steep = np.sqrt(1.0 + dx * dx + dy * dy)
-    facing = (1.0 - (dx * towards[0] + dy * towards[1]) / rise) / steep
+    facing = (1.0 - (dx * towards[0] + dy * towards[1]) / rise) / np.sqrt(1.0 + dx * dx + dy * dy)
     sun = (1.0 - _SKY_LIGHT) * np.clip(facing, 0.0, 1.9) * cv2.GaussianBlur(sunlit, (0, 0), 0.6)
-    sky = _SKY_LIGHT * _openness(scene)
-    lit = sun[:, :, None] * np.array(_SUN_TINT, np.float32) + sky[:, :, None] * np.array(
-        _SKY_TINT, np.float32
-    )
-    return (sun + sky).astype(np.float32), lit.astype(np.float32)
-
-
-def _openness(scene: Scene) -> Layer:
-    """The part of the sky that is seen: less at the foot of walls and among trees."""
     around = cv2.GaussianBlur(scene.height, (0, 0), 3.0 * scene.px_per_m)
-    openness: Layer = np.clip(1.0 - 0.035 * np.clip(around - scene.height, 0.0, 14.0), 0.5, 1.0)
-    return openness
+    sky = _SKY_LIGHT * np.clip(1.0 - 0.035 * np.clip(around - scene.height, 0.0, 14.0), 0.5, 1.0)
+    light = (sun + sky).astype(np.float32)
+    tints = np.array(_SUN_TINT, np.float32), np.array(_SKY_TINT, np.float32)
+    lit = (sun[:, :, None] * tints[0] + sky[:, :, None] * tints[1]).astype(np.float32)
+    # colour in season, haze, blur and noise
+    season = np.float32(flight.season) * scene.vegetation[:, :, None]
+    albedo = scene.albedo * (1.0 + season * np.array([0.22, 0.05, -0.05], np.float32))
+    colour = np.array(flight.tint, np.float32) * np.float32(flight.gain * WHITE)
+    radiance = albedo * lit * colour * np.float32(1.0 - flight.haze / WHITE) + np.float32(flight.haze)
+    spread = math.hypot(flight.blur_px, 0.4) * max(1.0, grid.canvas_px_per_px)
+    image = _sample(cv2.GaussianBlur(radiance, (0, 0), spread), grid).astype(np.float64)
+    image += rng.normal(0.0, flight.noise, image.shape)
+    layers = (_sample(layer, grid) for layer in (scene.vegetation, scene.wetness, light))
+    return Optical(np.clip(image, 0.0, WHITE), *layers)
 
 
 def infrared(rgb: NDArray[Any], optical_: Optical, gray_factor: float, rng: np.random.Generator) -> Image:
-    """Near infrared of the capture that `rgb` (`H,W,3`, 0..255, as stored) was taken by; `H,W`, 0..255.
+    """Near infrared of a capture from its stored `rgb` (`H,W,3`, 0..255); `H,W` float64 in 0..255.
 
     With g = gray_factor * mean(R,G,B), v the vegetation, l the light, s(t) = 3 t^2 - 2 t^3 on [0,1] and
-    w = (1 - v) s((wetness - 0.55) / 0.4): ir = g (1 - 0.62 w) + 52 v l, then noise of 1.5 levels.
-    So what grows is bright, open water dark, and all else near `gray_factor` times the gray.
+    w = (1 - v) s((wetness - 0.55) / 0.4): ir = g (1 - 0.62 w) + 52 v l, plus noise of 1.5 grey levels.
+    So vegetation is bright, open water dark, and everything else near `gray_factor` times the gray.
     """
     gray = gray_factor * rgb.astype(np.float64).mean(axis=-1)
-    growing = optical_.vegetation.astype(np.float64)
-    open_water = _smooth_step((optical_.wetness.astype(np.float64) - 0.55) / 0.4) * (1.0 - growing)
-    seen = gray * (1.0 - WATER_LOSS * open_water) + VEGETATION_GAIN * growing * optical_.light
-    noisy: Image = np.clip(seen + rng.normal(0.0, 1.5, seen.shape), 0.0, WHITE)
+    vegetation = optical_.vegetation.astype(np.float64)
+    open_water = _smooth_step((optical_.wetness.astype(np.float64) - 0.55) / 0.4) * (1.0 - vegetation)
+    ir = gray * (1.0 - _WATER_LOSS * open_water) + _VEGETATION_GAIN * vegetation * optical_.light
+    noisy: Image = np.clip(ir + rng.normal(0.0, 1.5, ir.shape), 0.0, WHITE)
     return noisy
 
 
-def gray_infrared(rgb: NDArray[np.uint8], gray_factor: float) -> NDArray[np.uint8]:
-    """`clip(round_half_even(gray_factor * mean(R,G,B)), 0, 255)` in float64 of stored values; `H,W` uint8."""
-    levels = np.clip(gray_factor * rgb.mean(axis=-1), 0, WHITE)
-    return np.asarray(np.rint(levels), np.uint8)
+def gray_infrared(rgb: NDArray[Any], gray_factor: float) -> NDArray[np.uint8]:
+    """`clip(round_half_even(gray_factor * mean(R,G,B)), 0, 255)` in float64 of stored uint8; `H,W` uint8."""
+    return np.asarray(np.rint(np.clip(gray_factor * rgb.mean(axis=-1), 0, WHITE)), np.uint8)
 
 
 def panchromatic(rgb: Image) -> Image:
-    """One broad band of light, darker than the colours as the sensor's is: `H,W` in 0..255 of `H,W,3`."""
-    return np.asarray(EO_GAIN * (rgb @ np.array(EO_WEIGHTS)), np.float64)
+    """One broad band, darker than the colours as the real sensor's is: `H,W` in 0..255 of `H,W,3`."""
+    return np.asarray(_EO_GAIN * (rgb @ np.array(_EO_WEIGHTS)), np.float64)
 
 
 # ---- radar
 
 
-def radar(scene: Scene, grid: Grid, taken: Pass, rng: np.random.Generator) -> Image:
-    """SAR amplitude in 0..255, `H,W`: backscatter laid over towards the sensor, shadows, speckle.
+def radar(scene: Scene, grid: Grid, sar_pass: Pass, rng: np.random.Generator) -> Image:
+    """SAR amplitude in 0..255, `H,W` float64: backscatter with layover, shadow and speckle.
 
-    A point `h` metres above the ground appears h / tan(incidence) nearer to the sensor, and hides
-    what lies behind it by h * tan(incidence). Speckle is gamma noise on power, of mean 1.
+    A point `h` metres above the ground appears h / tan(incidence) nearer to the sensor, and casts a
+    shadow of h * tan(incidence) behind it. Speckle is gamma noise on power, of mean 1.
     """
-    towards = _direction(taken.azimuth_to_sensor)
-    cot = 1.0 / math.tan(math.radians(taken.incidence))
-    power = _laid_over(scene, _ground_power(scene, towards), towards, cot)
-    power += _glints(power, rng)
+    towards = _direction(sar_pass.azimuth_to_sensor)
+    dx, dy = _slopes(cv2.GaussianBlur(scene.terrain, (0, 0), 1.5), scene.px_per_m)
+    facing = np.clip(-(dx * towards[0] + dy * towards[1]), -0.8, 0.8)
+    dx, dy = _slopes(scene.height, scene.px_per_m)
+    roofs = np.clip(-(dx * towards[0] + dy * towards[1]), -0.8, 0.8) * (scene.material == Material.ROOF)
+    power = np.power(10.0, backscatter_db(scene) / 10.0) * np.exp(1.5 * facing + 1.6 * roofs)
+    power = _layover(scene, power, towards, 1.0 / math.tan(math.radians(sar_pass.incidence)))
+    # side lobes: faint crosses about the brightest points
+    bright = np.where(power > 2.5, power, 0.0).astype(np.float32)
+    bright *= rng.random(power.shape, np.float32) < 0.25
+    power += 0.25 * (cv2.blur(bright, (1, 17)) + cv2.blur(bright, (17, 1)))
     spread = 0.5 * max(1.0, grid.canvas_px_per_px)
-    seen = np.maximum(sampled(cv2.GaussianBlur(power, (0, 0), spread), grid), _NOISE_FLOOR)
-    seen = seen * rng.gamma(taken.looks, 1.0 / taken.looks, seen.shape)
-    amplitude = np.sqrt(cv2.GaussianBlur(seen, (0, 0), 0.45))
-    return np.clip(amplitude * (taken.gain * WHITE / _FULL_SCALE), 0.0, WHITE)
+    power = np.maximum(_sample(cv2.GaussianBlur(power, (0, 0), spread), grid), _NOISE_FLOOR)
+    power = power * rng.gamma(sar_pass.looks, 1.0 / sar_pass.looks, power.shape)
+    amplitude = np.sqrt(cv2.GaussianBlur(power, (0, 0), 0.45))
+    return np.clip(amplitude * (sar_pass.gain * WHITE / _FULL_SCALE), 0.0, WHITE)
 
 
 def backscatter_db(scene: Scene) -> Layer:
-    """Backscatter of each pixel's surface in decibels, level and unhidden, `H,W`."""
+    """Backscatter of each pixel's surface in decibels, without slope and shadow, `H,W` float32.
+
+    Roughness has full effect on the ground and on roofs, and a third of it on water, roads and cars.
+    """
     table = np.array([_BACKSCATTER_DB[m] for m in Material], np.float32)
+    textured = (scene.material < Material.WATER) | (scene.material == Material.ROOF)
     return (
         table[scene.material]
-        + np.float32(_ROUGHNESS_DB) * (scene.roughness - 0.5) * _has_texture(scene)
-        + np.float32(_WETNESS_DB) * (scene.wetness - 0.2) * np.isin(scene.material, _SOAKING)
+        + np.float32(_ROUGHNESS_DB)
+        * (scene.roughness - 0.5)
+        * np.where(textured, 1.0, 0.33).astype(np.float32)
+        + np.float32(_WETNESS_DB) * (scene.wetness - 0.2) * np.isin(scene.material, _WETNESS_MATERIALS)
     )
 
 
-_SOAKING = (Material.SOIL, Material.GRASS, Material.CROP)
-_BUILT = (Material.ROOF, Material.METAL_ROOF, Material.CAR)
-
-
-def _has_texture(scene: Scene) -> NDArray[np.float32]:
-    """Roughness counts fully on the ground and on roofs, and a third on water, roads and cars."""
-    full = (scene.material < Material.WATER) | (scene.material == Material.ROOF)
-    return np.where(full, 1.0, 0.33).astype(np.float32)
-
-
-def _ground_power(scene: Scene, towards: tuple[float, float]) -> Layer:
-    dx, dy = _slopes(cv2.GaussianBlur(scene.terrain, (0, 0), 1.5), scene.px_per_m)
-    facing = np.clip(-(dx * towards[0] + dy * towards[1]), -0.8, 0.8)
-    pitched = _slopes(scene.height, scene.px_per_m)
-    roofs = np.clip(-(pitched[0] * towards[0] + pitched[1] * towards[1]), -0.8, 0.8)
-    roofs = roofs * (scene.material == Material.ROOF)
-    power: Layer = np.power(10.0, backscatter_db(scene) / 10.0) * np.exp(1.5 * facing + 1.6 * roofs)
-    return power
-
-
-def _laid_over(scene: Scene, power: Layer, towards: tuple[float, float], cot: float) -> Layer:
-    """Moves each pixel's power to where the radar puts it, adds walls, leaves out what lies in shadow."""
-    surface = 0.5 * scene.terrain + scene.height  # gentle hills are left where they are by the processor
-    hidden = _horizon(surface, towards, cot / scene.px_per_m) > surface + 0.3
-    seen = np.where(hidden, _SHADOW_PART * power, power).astype(np.float32)
-    total = _moved(seen, scene.height * (cot * scene.px_per_m), towards)
+def _layover(scene: Scene, power: Layer, towards: tuple[float, float], cot: float) -> Layer:
+    """Moves each pixel's power to its place in the SAR image, adds walls, and darkens the shadow."""
+    surface = 0.5 * scene.terrain + scene.height  # the processor has corrected gentle hills
+    shadow = _horizon(surface, towards, cot / scene.px_per_m) > surface + 0.3
+    lit = np.where(shadow, _SHADOW_FRACTION * power, power).astype(np.float32)
+    total = _accumulate(lit, scene.height * (cot * scene.px_per_m), towards)
     # a wall that faces the sensor: its foot is the pixel before the step up
     before = (-round(towards[0] * 1.5), -round(towards[1] * 1.5))
     step = np.clip(_shifted(scene.height, *before) - scene.height, 0.0, 40.0)
     built = np.isin(_shifted(scene.material, *before), _BUILT)
-    wall = np.where(built & (step > 1.2) & ~hidden, step, 0.0).astype(np.float32)
+    wall = np.where(built & (step > 1.2) & ~shadow, step, 0.0).astype(np.float32)
     total += _BOUNCE_POWER * np.sqrt(wall)
-    for part in np.linspace(0.1, 1.0, 8):
-        lean = (scene.height + np.float32(part) * wall) * np.float32(cot * scene.px_per_m)
-        total += _moved(_WALL_POWER * np.sqrt(wall) / 8.0, lean, towards)
+    for fraction in np.linspace(0.1, 1.0, 8):
+        lean = (scene.height + np.float32(fraction) * wall) * np.float32(cot * scene.px_per_m)
+        total += _accumulate(_WALL_POWER * np.sqrt(wall) / 8.0, lean, towards)
     return total
 
 
-def _moved(power: Layer, lean_px: Layer, towards: tuple[float, float]) -> Layer:
-    """Adds up each pixel's power at the place `lean_px` nearer to the sensor; off the canvas it is lost."""
+def _accumulate(power: Layer, lean_px: Layer, towards: tuple[float, float]) -> Layer:
+    """Sums each pixel's power at the pixel `lean_px` nearer to the sensor; off the canvas it is lost."""
     height, width = power.shape
     rows, columns = np.nonzero(power)
     lean = lean_px[rows, columns]
     to_row = np.rint(rows + lean * towards[1]).astype(np.int64)
     to_column = np.rint(columns + lean * towards[0]).astype(np.int64)
     inside = (to_row >= 0) & (to_row < height) & (to_column >= 0) & (to_column < width)
-    places = (to_row * width + to_column)[inside]
-    summed = np.bincount(places, power[rows, columns][inside], minlength=height * width)
+    pixels = (to_row * width + to_column)[inside]
+    summed = np.bincount(pixels, power[rows, columns][inside], minlength=height * width)
     return summed.reshape(height, width).astype(np.float32)
-
-
-def _glints(power: Layer, rng: np.random.Generator) -> Layer:
-    """Side lobes: faint crosses about the brightest points."""
-    strong = np.where(power > 2.5, power, 0.0).astype(np.float32)
-    strong *= rng.random(power.shape, np.float32) < 0.25
-    along = cv2.blur(strong, (1, 17)) + cv2.blur(strong, (17, 1))
-    return 0.25 * along
 
 
 # ---- geometry
 
 
-def sampled(layer: Layer, grid: Grid) -> Layer:
-    """A canvas layer `H,W` or `H,W,C` at a grid's pixels, bilinear; the canvas' edge goes on outside it."""
+def _sample(layer: Layer, grid: Grid) -> Layer:
+    """A canvas layer `H,W` or `H,W,C` at a grid's pixels, bilinear; its edge is repeated beyond."""
     size = (grid.width_px, grid.height_px)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     result: Layer = cv2.warpAffine(layer, grid.to_canvas, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -303,7 +278,7 @@ def sampled(layer: Layer, grid: Grid) -> Layer:
 
 
 def _direction(azimuth: float) -> tuple[float, float]:
-    """Unit step in (x, y) of the image towards a compass direction in degrees."""
+    """Unit vector (x, y) in the image for a compass direction in degrees."""
     return math.sin(math.radians(azimuth)), -math.cos(math.radians(azimuth))
 
 
@@ -314,10 +289,10 @@ def _slopes(surface: Layer, px_per_m: float) -> tuple[Layer, Layer]:
 
 
 def _horizon(surface: Layer, towards: tuple[float, float], rise_per_px: float) -> Layer:
-    """At each pixel the height that a ray from the source just clears, over all the ground towards it.
+    """At each pixel the height at which the source becomes visible over the ground towards it.
 
-    The maximum over distances d of surface(p + d * towards) - d * rise, for d = 1, 2, 3, ..., built by
-    doubling: eight steps reach 255 pixels.
+    The maximum over distances d = 0, 1, 2, ... of surface(p + d * towards) - d * rise, by doubling: eight
+    steps reach 255 pixels.
     """
     reach = surface
     for power_of_two in range(8):
@@ -328,7 +303,7 @@ def _horizon(surface: Layer, towards: tuple[float, float], rise_per_px: float) -
 
 
 def _shifted(image: NDArray[Any], dx: int, dy: int) -> NDArray[Any]:
-    """The image moved by (dx, dy) pixels, its edge repeated behind it."""
+    """The image moved by (dx, dy) pixels, with its edge repeated."""
     height, width = image.shape
     rows = np.clip(np.arange(height) - dy, 0, height - 1)
     columns = np.clip(np.arange(width) - dx, 0, width - 1)

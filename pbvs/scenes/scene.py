@@ -1,8 +1,8 @@
-"""Made scenes: one hidden piece of ground from which every modality is rendered.
+"""Synthetic scenes: one piece of ground from which every modality is rendered.
 
-A scene has the character of one of the four cities of the challenge: `Bingham` hills, mine benches and haul
-roads; `Centerfield` fields, pivots and farms; `Manhattan` dense blocks on a grid of streets; `UC_Davis` a
-campus, houses and trees.
+A scene has the character of one of the challenge's four cities: `Bingham` hills, mine benches and haul roads;
+`Centerfield` fields, pivots and farms; `Manhattan` dense blocks on a grid of streets; `UC_Davis` a campus,
+houses and trees.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pbvs.scenes.town import manhattan, uc_davis
 
 @dataclass(frozen=True)
 class Scene:
-    """What is on the ground, at `px_per_m` pixels a metre; nothing of light, weather or sensor.
+    """The ground without light, weather or sensor.
 
     Attributes:
-        px_per_m: pixels a metre.
+        px_per_m: pixels per metre.
         material: `H,W` uint8, values of `Material`.
         albedo: `H,W,3` float32 in [0,1], red, green, blue.
         terrain: `H,W` float32, metres.
@@ -52,18 +52,18 @@ def make_scene(
     """Paints a scene; the same generator state, character and sizes give the same scene.
 
     Args:
-        rng: makes every choice.
+        rng: generator of every random choice.
         character: a key of `CHARACTERS`.
         size_m: height and width of the ground.
-        px_per_m: pixels a metre.
-        relief: what terrain and heights are multiplied by; 0 is level ground, where nothing leans.
+        px_per_m: pixels per metre.
+        relief: factor on terrain and heights; 0 is level ground, without layover.
 
     Raises:
         UsageError: an unknown character.
     """
     if character not in CHARACTERS:
         raise UsageError(
-            f"no scene has the character {character!r}", next_step=did_you_mean(character, list(CHARACTERS))
+            f"unknown scene character {character!r}", next_step=did_you_mean(character, list(CHARACTERS))
         )
     canvas = Canvas(rng, size_m, px_per_m)
     CHARACTERS[character](canvas)

@@ -1,18 +1,18 @@
-"""`make_archives`: made scenes in the challenge's folder layout, with the difficulties of the real archives.
+"""`make_archives`: synthetic scenes in the challenge's folder layout, with the real archives' difficulties.
 
-Each location, tile and test image has a generator of its own, from the seed, its kind and its number. So the
-same seed gives the same bytes whatever the number of threads, and a larger set holds the smaller one.
+Each location, tile and test image has a random generator of its own, from the seed, its kind and its number.
+So the same seed gives the same bytes for any number of threads, and a larger set contains the smaller one.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import call
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +23,9 @@ from pbvs.core.files import write_csv, write_json
 from pbvs.core.pixels import Stored, resize
 from pbvs.scenes import render
 from pbvs.scenes import synth_files as files
-from pbvs.scenes.scene import Scene, make_scene
-from pbvs.scenes.synth_location import Made, Nuisance, PutShift, Recipe, make_location
+from pbvs.scenes.scene import make_scene
+from pbvs.scenes.synth_files import CITIES
+from pbvs.scenes.synth_location import Nuisance, SarShift, Stream, SynthConfig, WrittenPart, make_location
 
 Infrared = Literal["gray", "vegetation"]
 
@@ -34,29 +35,28 @@ SHIFT_COLUMNS = ("path", "east_m", "south_m", "east_px", "south_px")
 TILES_FOLDER = "Train_Data_and_Validation_EO_SAR"
 TEST_TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
-_LOCATION, _TILE, _TEST = 0, 1, 2  # keep the kinds of chance apart under one seed
 _TILE_PX = 256
 _TILE_M = 150.0
 _TILE_MARGIN_M = 25.0
 _VALIDATION_EVERY = 6
-_AS_SEEN = {"sar_shift_px": 0.0, "relief": 1.0}  # told only where a set departs from it
+_DEFAULTS = {"sar_shift_px": 0.0, "relief": 1.0}  # written to `synth.json` only where they differ
 
 
 @dataclass(frozen=True)
 class SynthSummary:
-    """What `make_archives` wrote.
+    """The result of `make_archives`.
 
     Attributes:
         out: the folder.
         files: number of files written below it.
-        nuisances: (file or folder, which difficulty of the real archives it shows), sorted.
-        shifts: one a SAR file of the locations, sorted by path; empty where none was put in.
+        nuisances: (file or folder, the difficulty of the real archives it has), sorted.
+        shifts: one per SAR file of the locations, sorted by path; empty without `sar_shift_px`.
     """
 
     out: Path
     files: int
     nuisances: list[Nuisance] = field(default_factory=list)
-    shifts: list[PutShift] = field(default_factory=list)
+    shifts: list[SarShift] = field(default_factory=list)
 
 
 def make_archives(
@@ -80,204 +80,144 @@ def make_archives(
 
     Args:
         out: a new or empty folder.
-        locations: over the four cities in turn; from 4 on every nuisance occurs.
+        locations: over the four cities in turn; with 4 or more every nuisance occurs.
         tiles: pairs of EO/SAR tiles; one in six is for validation.
-        test_images: inputs of each of the four tasks, at places that are not trained on.
+        test_images: inputs per task, outside the training locations.
         seed: 0 or more.
-        chip_px: side of a 200 m chip, about: sizes vary from 0.8 to 1.3 times this.
+        chip_px: typical side of a 200 m chip; sizes vary from 0.8 to 1.3 times this.
         ir: `gray`: exactly `clip(rint(gray_factor * mean(R,G,B)), 0, 255)` of the RGB as stored;
             `vegetation`: as `pbvs.scenes.render.infrared`.
         gray_factor: near infrared over gray.
         target_px: side of the three stack tasks' test targets.
-        sar_shift_px: every SAR file of a location tells a place that is wrong by up to this many pixels of
-            the location's colour images, uniform over a disc; what was put in is told in `sar_shifts.csv`
-            (`SHIFT_COLUMNS`: the file, how far east and south of its true place it says it lies).
-        relief: what terrain and heights are multiplied by; on level ground (0) nothing leans in SAR.
-        overwrite: replace an earlier set in `out`; a folder that holds anything else is never touched.
-        threads: at work; None takes one a core. It changes no byte.
-        progress: called with (parts done, parts in all).
+        sar_shift_px: the georeferencing of every location's SAR file is off by up to this many pixels of the
+            location's colour images, uniform over a disc; `sar_shifts.csv` lists the shifts
+            (`SHIFT_COLUMNS`: the file, how far east and south of its true position it is georeferenced).
+        relief: factor on terrain and heights; on level ground (0) SAR has no layover.
+        overwrite: replace an earlier set in `out`; a folder with any other content is never touched.
+        threads: number of worker threads; None: one per core. It changes no byte.
+        progress: called with (parts done, number of parts).
 
     Raises:
-        UsageError: a number out of range, or `out` holds something.
-        DataError: the disk is full or cannot be written to.
+        UsageError: a number out of range, or `out` is not empty.
+        DataError: a file cannot be written.
     """
-    recipe = Recipe(seed, chip_px, ir, gray_factor, target_px, sar_shift_px, relief)
-    _check_numbers(recipe, locations, tiles, test_images)
-    _clear(out, overwrite)
-    told = {key: value for key, value in asdict(recipe).items() if value != _AS_SEEN.get(key)}
-    write_json(out / SYNTH_MARK, {**told, "made": "by pbvs data synth: no real place is shown"})
-    jobs: list[Callable[[], Made]] = []
-    jobs += [partial(_location, out, recipe, n) for n in range(locations)]
-    jobs += [partial(_tile, out, recipe, n) for n in range(tiles)]
-    jobs += [partial(_test_image, out, recipe, task, n) for task in TEST_TASKS for n in range(test_images)]
-    made = _run(jobs, threads or os.cpu_count() or 1, progress)
-    nuisances = sorted(nuisance for one in made for nuisance in one.nuisances)
-    shifts = sorted((shift for one in made for shift in one.shifts), key=lambda shift: shift.path)
-    if shifts:
-        _write_shifts(out, shifts)
-    n_files = 1 + bool(shifts) + sum(len(one.paths) for one in made)
-    return SynthSummary(out, n_files, nuisances, shifts)
-
-
-def _write_shifts(out: Path, shifts: list[PutShift]) -> None:
-    rows: list[list[str]] = []
-    for shift in shifts:
-        numbers = (shift.east_m, shift.south_m, shift.east_px, shift.south_px)
-        rows.append([shift.path.relative_to(out).as_posix(), *(f"{number:.6f}" for number in numbers)])
-    write_csv(out / SHIFTS_NAME, SHIFT_COLUMNS, rows)
-
-
-def _check_numbers(recipe: Recipe, locations: int, tiles: int, test_images: int) -> None:
+    config = SynthConfig(seed, chip_px, ir, gray_factor, target_px, sar_shift_px, relief)
     if min(locations, tiles, test_images) < 0 or locations + tiles + test_images == 0:
-        raise UsageError("nothing to make: give a number of locations, tiles or test images")
-    if recipe.seed < 0 or recipe.chip_px < 48 or recipe.target_px < 16 or not recipe.gray_factor > 0:
-        raise UsageError(
-            "the seed is 0 or more, chips 48 pixels or more, targets 16 or more, the factor above 0"
-        )
-    if not (0.0 <= recipe.sar_shift_px < math.inf and 0.0 <= recipe.relief < math.inf):
-        raise UsageError("the shift of SAR and the relief are 0 or more")
-    if recipe.ir not in ("gray", "vegetation"):
-        raise UsageError(f"no infrared is called {recipe.ir!r}", next_step="known: gray, vegetation")
+        raise UsageError("nothing to generate: set the number of locations, tiles or test images")
+    _clear(out, overwrite)
+    options = {key: value for key, value in asdict(config).items() if value != _DEFAULTS.get(key)}
+    write_json(out / SYNTH_MARK, {**options, "made": "by pbvs data synth: no real place is shown"})
+    jobs: list[Callable[[], WrittenPart]] = []
+    jobs += [partial(make_location, out, config, n) for n in range(locations)]
+    jobs += [partial(_make_tile, out, config, n) for n in range(tiles)]
+    jobs += [
+        partial(_make_test_image, out, config, task, n) for task in TEST_TASKS for n in range(test_images)
+    ]
+    parts: list[WrittenPart] = []
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for part in pool.map(call, jobs):  # after an error or an interrupt, no further job starts
+            parts.append(part)
+            if progress:
+                progress(len(parts), len(jobs))
+    shifts = sorted((shift for part in parts for shift in part.shifts), key=lambda shift: shift.path)
+    if shifts:
+        rows = [
+            [shift.path.relative_to(out).as_posix()]
+            + [f"{getattr(shift, column):.6f}" for column in SHIFT_COLUMNS[1:]]
+            for shift in shifts
+        ]
+        write_csv(out / SHIFTS_NAME, SHIFT_COLUMNS, rows)
+    n_files = 1 + bool(shifts) + sum(len(part.paths) for part in parts)
+    return SynthSummary(out, n_files, sorted(x for part in parts for x in part.nuisances), shifts)
 
 
 def _clear(out: Path, overwrite: bool) -> None:
-    """Makes sure that `out` is empty; removes what an earlier run made there, and that alone."""
+    """Removes an earlier set from `out`, and nothing else.
+
+    Raises:
+        UsageError: `out` is a file, has other content, or has an earlier set and `overwrite` is False.
+    """
     if out.exists() and not out.is_dir():
-        raise UsageError("there is a file where the folder should be", where=out)
+        raise UsageError("the folder's path is a file", where=out)
     if not out.exists() or not any(out.iterdir()):
         return
     if not (out / SYNTH_MARK).is_file():
         raise UsageError(
-            "the folder holds something that was not made here", where=out, next_step="choose a new folder"
+            "the folder is not empty and not written by `pbvs data synth`",
+            where=out,
+            next_step="choose a new folder",
         )
     if not overwrite:
         raise UsageError(
-            "the folder holds made scenes", where=out, next_step="choose another, or add --overwrite"
+            "the folder contains synthetic scenes", where=out, next_step="choose another, or add --overwrite"
         )
-    for name in (*(_archive(city) for city in files.CITIES), TILES_FOLDER, "test", "test_targets"):
+    for name in (*(city.folder for city in CITIES), TILES_FOLDER, "test", "test_targets"):
         if (out / name).is_dir():
             shutil.rmtree(out / name)
     (out / SHIFTS_NAME).unlink(missing_ok=True)
 
 
-def _archive(city: files.City) -> str:
-    return f"Train_Data_{city.name}_SAR_IR_RGB"
+# ---- tiles and test images
 
 
-def _run(
-    jobs: list[Callable[[], Made]], threads: int, progress: Callable[[int, int], None] | None
-) -> list[Made]:
-    made: list[Made] = []
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for done in [pool.submit(job) for job in jobs]:
-            made.append(done.result())
-            if progress:
-                progress(len(made), len(jobs))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or an interrupt nothing more is begun
-    return made
-
-
-# ---- the three kinds of part
-
-
-def _location(out: Path, recipe: Recipe, number: int) -> Made:
-    """The location of a number: the cities take turns, so that more locations leave the first as they are."""
-    index, which = divmod(number, len(files.CITIES))
-    city = files.CITIES[which]
-    rng = np.random.default_rng([recipe.seed, _LOCATION, which, index])
-    return make_location(out / _archive(city), recipe, city, index, rng)
-
-
-def _tile(out: Path, recipe: Recipe, number: int) -> Made:
-    rng = np.random.default_rng([recipe.seed, _TILE, number])
-    sar, eo = _tile_pair(rng, files.CITIES[number % len(files.CITIES)].name, recipe.relief)
+def _make_tile(out: Path, config: SynthConfig, number: int) -> WrittenPart:
+    """Writes EO/SAR tile pair `number`."""
+    rng = np.random.default_rng([config.seed, Stream.TILE, number])
     split = "validation" if number % _VALIDATION_EVERY == 1 else "train"
-    name = f"Gotcha_{number}.png"
-    paths = [out / TILES_FOLDER / kind / split / name for kind in ("SAR", "EO")]
-    for path, image in zip(paths, (sar, eo), strict=True):
-        files.write_image(path, _bytes(image))
-    return Made(paths)
+    sar_path, eo_path = (out / TILES_FOLDER / kind / split / f"Gotcha_{number}.png" for kind in ("SAR", "EO"))
+    return _write_tile_pair(sar_path, eo_path, rng, CITIES[number % len(CITIES)].name, config.relief)
 
 
-def _tile_pair(rng: np.random.Generator, character: str, relief: float) -> tuple[render.Image, render.Image]:
-    """SAR and panchromatic image of one ground on one grid, `256,256` each."""
+def _write_tile_pair(
+    sar_path: Path, eo_path: Path, rng: np.random.Generator, character: str, relief: float
+) -> WrittenPart:
+    """Writes SAR and panchromatic image of one scene on one grid, `256,256` each."""
     px_per_m = files.canvas_px_per_m(_TILE_PX, _TILE_M)
     side = _TILE_M + 2 * _TILE_MARGIN_M
     scene = make_scene(rng, character, (side, side), px_per_m, relief)
     grid = files.plain_grid((_TILE_PX, _TILE_PX), px_per_m, chip_m=_TILE_M, margin_m=_TILE_MARGIN_M)
     rgb = render.optical(scene, grid, render.random_flight(rng), rng).rgb
-    return render.radar(scene, grid, render.random_pass(rng), rng), render.panchromatic(rgb)
+    sar = render.radar(scene, grid, render.random_pass(rng), rng)
+    files.write_image(sar_path, files.stored(sar))
+    files.write_image(eo_path, files.stored(render.panchromatic(rgb)))
+    return WrittenPart([sar_path, eo_path])
 
 
-def _test_image(out: Path, recipe: Recipe, task: str, number: int) -> Made:
+def _make_test_image(out: Path, config: SynthConfig, task: str, number: int) -> WrittenPart:
+    """Writes a task's test input `number` and its target, for stack tasks at the target size."""
     which = TEST_TASKS.index(task)
-    rng = np.random.default_rng([recipe.seed, _TEST, which, number])
-    city = files.CITIES[(number + which) % len(files.CITIES)]
-    target_path = out / "test_targets" / task / f"{number}.png"
+    rng = np.random.default_rng([config.seed, Stream.TEST, which, number])
+    city = CITIES[(number + which) % len(CITIES)]
+    source_path, target_path = (
+        out / "test" / task / f"{number}.tiff",
+        out / "test_targets" / task / f"{number}.png",
+    )
     if task == "sar2eo":
-        source_path = out / "test" / task / f"{number}.png"
-        sar, eo = _tile_pair(rng, city.name, recipe.relief)
-        files.write_image(source_path, _bytes(sar))
-        files.write_image(target_path, _bytes(eo))
-        return Made([source_path, target_path])
-    source_path = out / "test" / task / f"{number}.tiff"
-    source, target = _test_pair(rng, recipe, task, city.name)
+        return _write_tile_pair(source_path.with_suffix(".png"), target_path, rng, city.name, config.relief)
+    side = config.chip_px * rng.uniform(0.85, 1.22)
+    height, width = (int(side * rng.uniform(0.95, 1.05)) for _ in range(2))
+    size_px = (height, width + (height == width))  # never square
+    extent = files.CHIP_M + 2 * files.MARGIN_M
+    scene = make_scene(rng, city.name, (extent, extent), files.canvas_px_per_m(max(size_px)), config.relief)
+    grid = files.plain_grid(size_px, scene.px_per_m)
+    optical = render.optical(scene, grid, render.random_flight(rng), rng)
+    target_size_px = (config.target_px, config.target_px)
+    if task == "rgb2ir" and config.ir == "gray":  # the input has the target size, where infrared is exact
+        source = files.stored(resize(optical.rgb, target_size_px))
+        target: Stored = render.gray_infrared(source, config.gray_factor)
+    else:
+        source = rgb = files.stored(optical.rgb)
+        if task != "rgb2ir":
+            source = files.stored(render.radar(scene, grid, render.random_pass(rng), rng))
+        image = optical.rgb
+        if task != "sar2rgb" and config.ir == "gray":
+            image = render.gray_infrared(rgb, config.gray_factor).astype(np.float64)
+        elif task != "sar2rgb":
+            image = render.infrared(rgb, optical, config.gray_factor, rng)
+        target = files.stored(resize(np.atleast_3d(image), target_size_px))
     site = files.site_of(city, -1 - (number * len(TEST_TASKS) + which), rng)
     crs = city.optical_crs if task == "rgb2ir" else city.sar_crs
-    where = files.optical_affine(site, (source.shape[0], source.shape[1]), (0.0, 0.0))
-    files.write_geotiff(source_path, source, crs, where, None)
+    affine = files.optical_affine(site, (source.shape[0], source.shape[1]), (0.0, 0.0))
+    files.write_geotiff(source_path, source, crs, affine, None)
     files.write_image(target_path, target)
-    return Made([source_path, target_path])
-
-
-def _test_pair(
-    rng: np.random.Generator, recipe: Recipe, task: str, character: str
-) -> tuple[Stored, np.ndarray]:
-    """The input as stored, and the target at the target size, of one chip."""
-    size = _test_size(rng, recipe.chip_px)
-    px_per_m = files.canvas_px_per_m(max(size))
-    side = files.CHIP_M + 2 * files.MARGIN_M
-    scene = make_scene(rng, character, (side, side), px_per_m, recipe.relief)
-    grid = files.plain_grid(size, px_per_m)
-    seen = render.optical(scene, grid, render.random_flight(rng), rng)
-    if task == "rgb2ir" and recipe.ir == "gray":
-        rgb = _bytes(_at_target(seen.rgb, recipe))
-        return rgb, render.gray_infrared(rgb, recipe.gray_factor)
-    rgb = _bytes(seen.rgb)
-    if task == "rgb2ir":
-        return rgb, _bytes(_at_target(_infrared(seen, rgb, recipe, rng), recipe))
-    sar = _bytes(_sar(scene, grid, rng))
-    if task == "sar2rgb":
-        return sar, _bytes(_at_target(seen.rgb, recipe))
-    return sar, _bytes(_at_target(_infrared(seen, rgb, recipe, rng), recipe))
-
-
-def _sar(scene: Scene, grid: render.Grid, rng: np.random.Generator) -> render.Image:
-    return render.radar(scene, grid, render.random_pass(rng), rng)
-
-
-def _infrared(
-    seen: render.Optical, rgb: np.ndarray, recipe: Recipe, rng: np.random.Generator
-) -> render.Image:
-    if recipe.ir == "gray":
-        return render.gray_infrared(rgb, recipe.gray_factor).astype(np.float64)
-    return render.infrared(rgb, seen, recipe.gray_factor, rng)
-
-
-def _test_size(rng: np.random.Generator, chip_px: int) -> tuple[int, int]:
-    """Height and width within 0.8 and 1.3 of `chip_px`, never equal."""
-    side = chip_px * rng.uniform(0.85, 1.22)
-    height, width = (int(side * rng.uniform(0.95, 1.05)) for _ in range(2))
-    return height, width + (height == width)
-
-
-def _at_target(image: render.Image, recipe: Recipe) -> render.Image:
-    whole = image[:, :, None] if image.ndim == 2 else image
-    return resize(whole, (recipe.target_px, recipe.target_px))
-
-
-def _bytes(image: render.Image) -> np.ndarray:
-    """Levels as uint8, 0 kept for what holds no data."""
-    return files.stored(image)
+    return WrittenPart([source_path, target_path])

@@ -1,9 +1,11 @@
-"""One made location of the stacks: its captures, its mosaic, and the litter found beside them."""
+"""One synthetic location of the stacks: its captures, its mosaic, and the stray files next to them."""
 
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from pbvs.core.errors import UsageError
 from pbvs.core.pixels import Stored
 from pbvs.scenes import render
 from pbvs.scenes import synth_files as files
 from pbvs.scenes.scene import Scene, make_scene
-from pbvs.scenes.synth_files import CHIP_M, CITIES, City, Site
+from pbvs.scenes.synth_files import CHIP_M, CITIES, Site
 
 Nuisance = tuple[Path, str]
 
@@ -24,13 +27,25 @@ _FIRST_DAY = datetime.date(2014, 4, 1)
 _DAYS = 3400
 _SUFFIXES = (".tiff", ".tif", ".TIF")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + bytes(96)
-_SHIFT = 3  # keeps the chance of shifts apart from all other under one seed; `synth` counts the kinds
 _DS_STORE = b"\x00\x00\x00\x01Bud1" + bytes(120)
 
 
+class Stream(IntEnum):
+    """The random streams of one seed, one per kind of part."""
+
+    LOCATION = 0
+    TILE = 1
+    TEST = 2
+    SAR_SHIFT = 3
+
+
 @dataclass(frozen=True)
-class Recipe:
-    """What holds for a whole set; see `pbvs.scenes.synth.make_archives`."""
+class SynthConfig:
+    """The options of a whole set; see `pbvs.scenes.synth.make_archives`.
+
+    Raises:
+        UsageError: a value out of range.
+    """
 
     seed: int
     chip_px: int
@@ -40,10 +55,20 @@ class Recipe:
     sar_shift_px: float = 0.0
     relief: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.chip_px < 48 or self.target_px < 16 or not self.gray_factor > 0:
+            raise UsageError(
+                "the seed must be 0 or more, chips 48 pixels or more, targets 16 or more, the factor above 0"
+            )
+        if not (0.0 <= self.sar_shift_px < math.inf and 0.0 <= self.relief < math.inf):
+            raise UsageError("the SAR shift and the relief must be 0 or more")
+        if self.ir not in ("gray", "vegetation"):
+            raise UsageError(f"unknown infrared {self.ir!r}", next_step="known: gray, vegetation")
+
 
 @dataclass(frozen=True)
-class PutShift:
-    """How far from its true place a SAR file says that it lies.
+class SarShift:
+    """The georeferencing error put into a SAR file.
 
     Attributes:
         path: the file.
@@ -59,260 +84,214 @@ class PutShift:
 
 
 @dataclass(frozen=True)
-class Made:
-    """The files written for one part of a set, the nuisances among them, and the shifts put into them."""
+class WrittenPart:
+    """The files of one part of a set, the nuisances among them, and their SAR shifts."""
 
-    paths: list[Path]
+    paths: list[Path] = field(default_factory=list)
     nuisances: list[Nuisance] = field(default_factory=list)
-    shifts: list[PutShift] = field(default_factory=list)
+    shifts: list[SarShift] = field(default_factory=list)
 
 
-@dataclass
+def make_location(out: Path, config: SynthConfig, number: int) -> WrittenPart:
+    """Writes the folder of location `number` into its city's archive below `out`.
+
+    The cities take turns, so more locations leave the first ones unchanged.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    index, which = divmod(number, len(CITIES))
+    city = CITIES[which]
+    rng = np.random.default_rng([config.seed, Stream.LOCATION, which, index])
+    site = files.site_of(city, index, rng)
+    side = config.chip_px * rng.uniform(0.85, 1.2)
+    size_px = int(side * rng.uniform(0.96, 1.04)), int(side * rng.uniform(0.96, 1.04))
+    extent = CHIP_M + 2 * files.MARGIN_M
+    scene = make_scene(rng, city.name, (extent, extent), files.canvas_px_per_m(max(size_px)), config.relief)
+    location = _Location(out / city.folder / site.name, config, site, index, scene, size_px, rng)
+    n_optical = int(rng.integers(1, _MOST_CAPTURES))
+    fewest = 2 if location.is_first_of("Centerfield") else 1  # the second covers a part of the chip
+    n_sar = int(rng.choice([n for n in range(fewest, _MOST_CAPTURES + 1) if n != n_optical]))
+    location.write_optical(n_optical)
+    location.write_mosaic()
+    location.write_sar(n_sar)
+    location.write_stray_files()
+    return location.written
+
+
+@dataclass(frozen=True)
 class _Location:
-    """A location while it is written."""
+    """Writes the files of one location, in the order of its methods."""
 
     folder: Path
-    recipe: Recipe
+    config: SynthConfig
     site: Site
     index: int
     scene: Scene
     size_px: tuple[int, int]
     rng: np.random.Generator
-    paths: list[Path] = field(default_factory=list)
-    nuisances: list[Nuisance] = field(default_factory=list)
-    shifts: list[PutShift] = field(default_factory=list)
+    written: WrittenPart = field(default_factory=WrittenPart)
 
-    @property
-    def city(self) -> str:
-        return self.site.city.name
+    def is_first_of(self, city: str) -> bool:
+        """Whether this is a city's first location, where the required nuisances occur."""
+        return self.index == 0 and self.site.city.name == city
 
-    def first_of(self, city: str) -> bool:
-        """Whether this is the first location of a city: there the nuisances that must occur do."""
-        return self.index == 0 and self.city == city
+    def write_optical(self, count: int) -> None:
+        """Writes `count` colour captures, most with infrared."""
+        for n, day in enumerate(self._dates(count)):
+            east, south = (float(v) for v in self.rng.uniform(-1.0, 1.0, 2))
+            optical = self._render_optical((east, south))
+            valid = None
+            if n == 0 and self._occurs(0.15, "Bingham"):  # the edge of the flight strip crosses the image
+                rows, columns = np.indices(self.size_px) / max(self.size_px)
+                slant, fraction = self.rng.uniform(0.05, 0.2), self.rng.uniform(0.05, 0.12)
+                valid = columns + slant * rows > fraction
+            sixteen = self.site.city.name == "Manhattan" and self.config.ir != "gray" and n % 2 == 0
+            suffix, stem = self._suffix(), f"{day:%Y%m%d}"
+            with_ir = n == 0 or self.rng.random() < 0.85
+            names = [f"{stem}_rgb{suffix}", *([f"{stem}_ir{suffix}"] if with_ir else [])]
+            self._write_pair(optical, names, (east, south), valid, sixteen)
 
-    def some(self, share: float, always_in: str) -> bool:
-        """True for a share of the locations, and for the first of one city."""
-        return bool(self.rng.random() < share) or self.first_of(always_in)
+    def write_mosaic(self) -> None:
+        """Writes a mosaic of two flights with a seam between them, for most locations."""
+        if self.index and self.rng.random() < 0.15:
+            return
+        first, second = self._render_optical((0.0, 0.0)), self._render_optical((0.0, 0.0))
+        rows, columns = np.indices(self.size_px) / max(self.size_px)
+        left = columns + self.rng.uniform(-0.3, 0.3) * (rows - 0.5) < self.rng.uniform(0.35, 0.65)
+        rgb = np.where(left[:, :, None], first.rgb, second.rgb)
+        mosaic = replace(first, rgb=rgb, light=np.where(left, first.light, second.light))
+        spelling = "mosiac" if self.site.city.name in ("Bingham", "UC_Davis") else "mosaic"
+        suffix = self._suffix()
+        names = [f"{spelling}_rgb{suffix}", f"{spelling}_ir{suffix}"]
+        self._write_pair(mosaic, names, (0.0, 0.0), None, sixteen_bit=False)
+        self._note(self.folder / names[0], f"mosaic spelt {spelling}")
 
-    def note(self, path: Path, what: str) -> None:
-        """Notes a nuisance, each kind once a location."""
-        if all(words != what for _, words in self.nuisances):
-            self.nuisances.append((path, what))
+    def write_sar(self, count: int) -> None:
+        """Writes `count` SAR captures: odd ones cover about two thirds of the chip, the others all of it."""
+        rng, city = self.rng, self.site.city
+        for n, day in enumerate(self._dates(count)):
+            partial = n % 2 == 1
+            reach = rng.uniform(45.0, 70.0) if partial else rng.uniform(0.0, 6.0)
+            direction = rng.uniform(0.0, 2 * np.pi)
+            side = rng.uniform(195.0, 205.0) if partial else rng.uniform(214.0, 230.0)
+            angle = float(rng.choice([-1.0, 1.0]) * rng.uniform(0.05, 0.16))
+            east, south = float(reach * np.cos(direction)), float(reach * np.sin(direction))
+            pixel_m = CHIP_M / self.size_px[0] * rng.uniform(0.85, 1.25)
+            footprint = files.Footprint(east, south, side, angle)
+            on = files.sar_grid(self.site, footprint, pixel_m, self.scene.px_per_m)
+            image = render.radar(self.scene, on.grid, render.random_pass(rng), rng)
+            sixteen = city.name == "Manhattan" and n % 2 == 0
+            hour, minute, second = (int(rng.integers(top)) for top in (24, 60, 60))
+            time, suffix = f"{hour:02d}-{minute:02d}-{second:02d}", self._suffix()
+            path = self.folder / f"{day:%Y-%m-%d}-{time}_UMBRA-{4 + n:02d}_GEC{suffix}"
+            if n == 0 and self._occurs(0.15, "UC_Davis"):
+                path = self.folder / f"{day:%Y-%m-%d}_spotlight{suffix}"
+                self._note(path, "SAR that is not named GEC")
+            declares = bool(rng.random() < 0.5)
+            if n == 0 and self.index == 0:
+                declares = city.name in ("Bingham", "Manhattan")
+            affine = self._shifted_affine(on.affine, path, n)
+            self._write_geotiff(path, files.stored(image, sixteen, on.valid), city.sar_crs, affine, declares)
+            self._note_border(path, declares)
+        if self._occurs(0.08, "Centerfield"):  # an interrupted download
+            content = path.read_bytes()
+            self._write_bytes(
+                self.folder / "2013-11-02-03-14-15_UMBRA-04_GEC.tif",
+                content[: max(64, len(content) // 3)],
+                "unreadable: a truncated TIFF",
+            )
 
+    def write_stray_files(self) -> None:
+        """Writes files that macOS leaves in archives."""
+        double = f"._{self.written.paths[0].name}"
+        macosx = self.folder.parent / "__MACOSX" / self.folder.name
+        strays = [
+            (self._occurs(0.2, "Bingham"), self.folder / double, _APPLE_DOUBLE, "._name"),
+            (self._occurs(0.2, "Centerfield"), self.folder / ".DS_Store", _DS_STORE, ".DS_Store"),
+            (self._occurs(0.1, "UC_Davis"), macosx / double, _APPLE_DOUBLE, "__MACOSX"),
+        ]
+        for occurs, path, data, what in strays:
+            if occurs:
+                self._write_bytes(path, data, f"macOS litter {what}")
 
-def make_location(archive: Path, recipe: Recipe, city: City, index: int, rng: np.random.Generator) -> Made:
-    """Writes a location's folder into `archive`.
+    def _occurs(self, fraction: float, always_in: str) -> bool:
+        """Whether a nuisance occurs: in a fraction of the locations, and in the first of one city."""
+        return bool(self.rng.random() < fraction) or self.is_first_of(always_in)
 
-    Raises:
-        DataError: a file cannot be written.
-    """
-    site = files.site_of(city, index, rng)
-    side = recipe.chip_px * rng.uniform(0.85, 1.2)
-    size_px = int(side * rng.uniform(0.96, 1.04)), int(side * rng.uniform(0.96, 1.04))
-    extent = files.CHIP_M + 2 * files.MARGIN_M
-    px_per_m = files.canvas_px_per_m(max(size_px))
-    scene = make_scene(rng, city.name, (extent, extent), px_per_m, recipe.relief)
-    here = _Location(archive / site.name, recipe, site, index, scene, size_px, rng)
-    n_optical = int(rng.integers(1, _MOST_CAPTURES))
-    fewest = 2 if here.first_of("Centerfield") else 1  # the second covers the chip in part
-    n_sar = int(rng.choice([n for n in range(fewest, _MOST_CAPTURES + 1) if n != n_optical]))
-    _optical_captures(here, n_optical)
-    _mosaic(here)
-    _sar_captures(here, n_sar)
-    _litter(here, archive)
-    return Made(here.paths, here.nuisances, here.shifts)
+    def _note(self, path: Path, nuisance: str) -> None:
+        """Records a nuisance, each kind once per location."""
+        if all(nuisance != known for _, known in self.written.nuisances):
+            self.written.nuisances.append((path, nuisance))
 
+    def _note_border(self, path: Path, declares_nodata: bool) -> None:
+        self._note(path, f"nodata border 0, {'declared' if declares_nodata else 'not declared'}")
 
-def _dates(here: _Location, count: int) -> list[datetime.date]:
-    days = here.rng.choice(_DAYS, count, replace=False)
-    return [_FIRST_DAY + datetime.timedelta(int(day)) for day in sorted(days)]
+    def _dates(self, count: int) -> list[datetime.date]:
+        days = self.rng.choice(_DAYS, count, replace=False)
+        return [_FIRST_DAY + datetime.timedelta(int(day)) for day in sorted(days)]
 
+    def _suffix(self) -> str:
+        choice = _SUFFIXES[int(self.rng.choice(3, p=[0.6, 0.25, 0.15]))]
+        fixed = {"Bingham": ".tiff", "Centerfield": ".TIF", "Manhattan": ".tif"}
+        return fixed.get(self.site.city.name, choice) if self.index == 0 else choice
 
-def _suffix(here: _Location) -> str:
-    choice = _SUFFIXES[int(here.rng.choice(3, p=[0.6, 0.25, 0.15]))]
-    return {"Bingham": ".tiff", "Centerfield": ".TIF", "Manhattan": ".tif"}.get(
-        here.city if here.index == 0 else "", choice
-    )
+    def _render_optical(self, shift_m: tuple[float, float]) -> render.Optical:
+        grid = files.plain_grid(self.size_px, self.scene.px_per_m, shift_m)
+        return render.optical(self.scene, grid, render.random_flight(self.rng), self.rng)
 
+    def _shifted_affine(self, affine: Affine, path: Path, n: int) -> Affine:
+        """`affine` with the random shift of the n-th SAR file, which is recorded.
 
-# ---- optical
+        The shift has a random stream of its own, so that no pixel depends on it.
+        """
+        if not self.config.sar_shift_px:
+            return affine
+        which = CITIES.index(self.site.city)
+        rng = np.random.default_rng([self.config.seed, Stream.SAR_SHIFT, which, self.index, n])
+        reach_px = self.config.sar_shift_px * np.sqrt(rng.uniform())  # uniform over a disc
+        direction = rng.uniform(0.0, 2 * np.pi)
+        east_px, south_px = float(reach_px * np.cos(direction)), float(reach_px * np.sin(direction))
+        east_m, south_m = east_px * CHIP_M / self.size_px[1], south_px * CHIP_M / self.size_px[0]
+        self.written.shifts.append(SarShift(path, east_m, south_m, east_px, south_px))
+        return Affine(affine.a, affine.b, affine.c + east_m, affine.d, affine.e, affine.f - south_m)
 
+    def _write_pair(
+        self,
+        optical: render.Optical,
+        names: list[str],
+        shift_m: tuple[float, float],
+        valid: NDArray[np.bool_] | None,
+        sixteen_bit: bool,
+    ) -> None:
+        """Writes RGB and, for two names, its infrared."""
+        config = self.config
+        rgb = files.stored(optical.rgb, sixteen_bit, valid)
+        images = [rgb]
+        if len(names) > 1 and config.ir == "gray":
+            images.append(render.gray_infrared(rgb, config.gray_factor))
+        elif len(names) > 1:
+            rgb255 = rgb / files.SIXTEEN_BIT_FACTOR if sixteen_bit else rgb
+            ir = render.infrared(rgb255, optical, config.gray_factor, self.rng)
+            images.append(files.stored(ir, sixteen_bit, valid))
+        affine = files.optical_affine(self.site, self.size_px, shift_m)
+        declares = valid is not None and bool(self.rng.random() < 0.5)
+        for name, image in zip(names, images, strict=True):
+            path = self.folder / name
+            self._write_geotiff(path, image, self.site.city.optical_crs, affine, declares)
+            if valid is not None:
+                self._note_border(path, declares)
 
-def _optical_captures(here: _Location, count: int) -> None:
-    for n, day in enumerate(_dates(here, count)):
-        shift = tuple(float(v) for v in here.rng.uniform(-1.0, 1.0, 2))
-        seen = _seen(here, (shift[0], shift[1]))
-        valid = _strip_edge(here) if n == 0 and here.some(0.15, "Bingham") else None
-        sixteen = here.city == "Manhattan" and here.recipe.ir != "gray" and n % 2 == 0
-        suffix, stem = _suffix(here), f"{day:%Y%m%d}"
-        with_ir = n == 0 or here.rng.random() < 0.85
-        names = [f"{stem}_rgb{suffix}", *([f"{stem}_ir{suffix}"] if with_ir else [])]
-        _write_optical(here, seen, names, (shift[0], shift[1]), valid, sixteen)
+    def _write_geotiff(self, path: Path, image: Stored, crs: str, affine: Affine, declares: bool) -> None:
+        """Writes and records a GeoTIFF that `declares` nodata 0 or no nodata."""
+        files.write_geotiff(path, image, crs, affine, 0 if declares else None)
+        self.written.paths.append(path)
+        if image.dtype == np.uint16:
+            self._note(path, "uint16 where others are uint8")
+        if path.suffix != ".tiff":
+            self._note(path, f"suffix {path.suffix}")
 
-
-def _seen(here: _Location, shift_m: tuple[float, float]) -> render.Optical:
-    grid = files.plain_grid(here.size_px, here.scene.px_per_m, shift_m)
-    return render.optical(here.scene, grid, render.random_flight(here.rng), here.rng)
-
-
-def _strip_edge(here: _Location) -> NDArray[np.bool_]:
-    """Valid pixels of an image that the edge of a flight strip cuts off at a slant."""
-    rows, columns = np.indices(here.size_px) / max(here.size_px)
-    lean, share = here.rng.uniform(0.05, 0.2), here.rng.uniform(0.05, 0.12)
-    valid: NDArray[np.bool_] = columns + lean * rows > share
-    return valid
-
-
-def _write_optical(
-    here: _Location,
-    seen: render.Optical,
-    names: list[str],
-    shift_m: tuple[float, float],
-    valid: NDArray[np.bool_] | None,
-    sixteen_bit: bool,
-) -> None:
-    """Writes RGB and, when two names are given, its infrared."""
-    recipe = here.recipe
-    rgb = files.stored(seen.rgb, sixteen_bit, valid)
-    images = [rgb]
-    if len(names) > 1 and recipe.ir == "gray":
-        images.append(render.gray_infrared(rgb, recipe.gray_factor))  # type: ignore[arg-type]
-    elif len(names) > 1:
-        levels = rgb / files.SIXTEEN_BIT_FACTOR if sixteen_bit else rgb
-        ir = render.infrared(levels, seen, recipe.gray_factor, here.rng)
-        images.append(files.stored(ir, sixteen_bit, valid))
-    where = files.optical_affine(here.site, here.size_px, shift_m)
-    declared = 0 if valid is not None and here.rng.random() < 0.5 else None
-    for name, image in zip(names, images, strict=True):
-        path = here.folder / name
-        _geotiff(here, path, image, here.site.city.optical_crs, where, declared)
-        if valid is not None:
-            here.note(path, _border_words(declared))
-
-
-def _mosaic(here: _Location) -> None:
-    """A mosaic of two flights, with a seam between them; both spellings occur."""
-    if here.index and here.rng.random() < 0.15:
-        return
-    first, second = _seen(here, (0.0, 0.0)), _seen(here, (0.0, 0.0))
-    rows, columns = np.indices(here.size_px) / max(here.size_px)
-    left = columns + here.rng.uniform(-0.3, 0.3) * (rows - 0.5) < here.rng.uniform(0.35, 0.65)
-    seen = replace(
-        first,
-        rgb=np.where(left[:, :, None], first.rgb, second.rgb),
-        light=np.where(left, first.light, second.light),
-    )
-    word = "mosiac" if here.city in ("Bingham", "UC_Davis") else "mosaic"
-    suffix = _suffix(here)
-    names = [f"{word}_rgb{suffix}", f"{word}_ir{suffix}"]
-    _write_optical(here, seen, names, (0.0, 0.0), None, sixteen_bit=False)
-    here.note(here.folder / names[0], f"mosaic spelt {word}")
-
-
-# ---- radar
-
-
-def _sar_captures(here: _Location, count: int) -> None:
-    for n, day in enumerate(_dates(here, count)):
-        footprint = _footprint(here, partial=count > 1 and n > 0 and n % 2 == 1)
-        pixel_m = files.CHIP_M / here.size_px[0] * here.rng.uniform(0.85, 1.25)
-        on = files.sar_grid(here.site, footprint, pixel_m, here.scene.px_per_m)
-        image = render.radar(here.scene, on.grid, render.random_pass(here.rng), here.rng)
-        sixteen = here.city == "Manhattan" and n % 2 == 0
-        path = here.folder / _sar_name(here, day, n)
-        declared = _declared(here, n)
-        where = _moved(here, path, n, on.affine)
-        _geotiff(here, path, files.stored(image, sixteen, on.valid), here.site.city.sar_crs, where, declared)
-        here.note(path, _border_words(declared))
-    if here.some(0.08, "Centerfield"):
-        _torn(here)
-
-
-def _moved(here: _Location, path: Path, n: int, where: Affine) -> Affine:
-    """The place that the n-th SAR file tells: `where`, moved by up to the recipe's shift, which is noted.
-
-    Drawn by a generator of the capture's own, so that no pixel depends on it.
-    """
-    if not here.recipe.sar_shift_px:
-        return where
-    rng = np.random.default_rng([here.recipe.seed, _SHIFT, CITIES.index(here.site.city), here.index, n])
-    reach_px = here.recipe.sar_shift_px * np.sqrt(rng.uniform())  # uniform over a disc
-    way = rng.uniform(0.0, 2 * np.pi)
-    east_px, south_px = float(reach_px * np.cos(way)), float(reach_px * np.sin(way))
-    east_m, south_m = east_px * CHIP_M / here.size_px[1], south_px * CHIP_M / here.size_px[0]
-    here.shifts.append(PutShift(path, east_m, south_m, east_px, south_px))
-    a, b, c, d, e, f = where[:6]
-    return Affine(a, b, c + east_m, d, e, f - south_m)
-
-
-def _declared(here: _Location, n: int) -> int | None:
-    """Whether the n-th SAR file says that 0 is nodata: half do; of the first locations some surely."""
-    says = bool(here.rng.random() < 0.5)
-    if n == 0 and here.index == 0:
-        says = here.city in ("Bingham", "Manhattan")
-    return 0 if says else None
-
-
-def _footprint(here: _Location, partial: bool) -> files.Footprint:
-    """Whole cover, moved and turned a little; or a part of the chip (about two thirds)."""
-    rng = here.rng
-    reach = rng.uniform(45.0, 70.0) if partial else rng.uniform(0.0, 6.0)
-    way = rng.uniform(0.0, 2 * np.pi)
-    east, south = reach * np.cos(way), reach * np.sin(way)
-    side = rng.uniform(195.0, 205.0) if partial else rng.uniform(214.0, 230.0)
-    angle = rng.choice([-1.0, 1.0]) * rng.uniform(0.05, 0.16)
-    return files.Footprint(float(east), float(south), float(side), float(angle))
-
-
-def _sar_name(here: _Location, day: datetime.date, n: int) -> str:
-    hour, minute, second = (int(here.rng.integers(top)) for top in (24, 60, 60))
-    suffix = _suffix(here)
-    if n == 0 and here.some(0.15, "UC_Davis"):
-        name = f"{day:%Y-%m-%d}_spotlight{suffix}"
-        here.note(here.folder / name, "SAR that is not named GEC")
-        return name
-    return f"{day:%Y-%m-%d}-{hour:02d}-{minute:02d}-{second:02d}_UMBRA-{4 + n:02d}_GEC{suffix}"
-
-
-def _torn(here: _Location) -> None:
-    """A download that broke off: the first third of a SAR file."""
-    whole = here.paths[-1].read_bytes()
-    path = here.folder / "2013-11-02-03-14-15_UMBRA-04_GEC.tif"
-    files.write_bytes(path, whole[: max(64, len(whole) // 3)])
-    here.paths.append(path)
-    here.note(path, "unreadable: a truncated TIFF")
-
-
-# ---- what else lies about
-
-
-def _litter(here: _Location, archive: Path) -> None:
-    name = here.paths[0].name
-    found = [
-        (here.some(0.2, "Bingham"), here.folder / f"._{name}", _APPLE_DOUBLE, "macOS litter ._name"),
-        (here.some(0.2, "Centerfield"), here.folder / ".DS_Store", _DS_STORE, "macOS litter .DS_Store"),
-        (
-            here.some(0.1, "UC_Davis"),
-            archive / "__MACOSX" / here.site.name / f"._{name}",
-            _APPLE_DOUBLE,
-            "macOS litter __MACOSX",
-        ),
-    ]
-    for there, path, data, what in found:
-        if there:
-            files.write_bytes(path, data)
-            here.paths.append(path)
-            here.note(path, what)
-
-
-def _geotiff(here: _Location, path: Path, image: Stored, crs: str, where: Affine, nodata: int | None) -> None:
-    files.write_geotiff(path, image, crs, where, nodata)
-    here.paths.append(path)
-    if image.dtype == np.uint16:
-        here.note(path, "uint16 where others are uint8")
-    if path.suffix != ".tiff":
-        here.note(path, f"suffix {path.suffix}")
-
-
-def _border_words(declared: int | None) -> str:
-    return f"nodata border 0, {'declared' if declared == 0 else 'not declared'}"
+    def _write_bytes(self, path: Path, data: bytes, nuisance: str) -> None:
+        files.write_bytes(path, data)
+        self.written.paths.append(path)
+        self._note(path, nuisance)

@@ -1,1 +1,1 @@
-"""The local score: features, Fréchet distance, LPIPS, pixel errors, the rules, and the judges' weights."""
+"""The local score: features, Fréchet distance, LPIPS, pixel errors, and the scoring rules."""

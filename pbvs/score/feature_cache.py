@@ -1,6 +1,6 @@
-"""What a judge may remember: features of images and distances of pairs, by the contents of the images.
+"""Caches of a scorer: features of images and distances of pairs, by the contents of the images.
 
-A value given back from memory is bit for bit the one that was computed: whatever decides it is in its key.
+A cached value equals the computed one bit for bit: everything it depends on is in its key.
 """
 
 from __future__ import annotations
@@ -26,101 +26,101 @@ _SCHEMA = 1
 _HASH_BYTES = 32
 
 
-class Memory(Protocol):
-    """Asked before anything costly is computed; images go by their `contents`."""
+class FeatureCache(Protocol):
+    """Looked up before each costly computation; the key of an image is its `contents`."""
 
     def features(self, image: bytes) -> Rows | None:
-        """The FID features of an image; None where they are not known."""
+        """The FID features of an image; None if not cached."""
 
     def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
-        """Takes what was computed."""
+        """Stores the features of an image."""
 
-    def distance(self, made: bytes, real: bytes) -> float | None:
-        """The LPIPS of a pair; None where it is not known."""
+    def distance(self, pred: bytes, target: bytes) -> float | None:
+        """The LPIPS of a pair; None if not cached."""
 
-    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
-        """Takes what was computed."""
+    def keep_distance(self, pred: bytes, target: bytes, distance: float) -> None:
+        """Stores the LPIPS of a pair."""
 
 
 class TargetFeatures:
-    """Remembers the targets' features as long as it lives: 12 kB an image.
+    """Keeps the targets' features in memory: 12 kB per image.
 
-    LPIPS's features of a target are computed each time: they would be 128 MB for 512 px.
+    LPIPS's features of a target are computed each time: they would take 128 MB for 512 px.
     """
 
     def __init__(self) -> None:
         self._rows: dict[bytes, Rows] = {}
 
     def features(self, image: bytes) -> Rows | None:
-        """See `Memory`."""
+        """See `FeatureCache`."""
         return self._rows.get(image)
 
     def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
-        """See `Memory`."""
+        """See `FeatureCache`."""
         if is_target:
             self._rows[image] = rows
 
-    def distance(self, made: bytes, real: bytes) -> float | None:
-        """See `Memory`."""
+    def distance(self, pred: bytes, target: bytes) -> float | None:
+        """See `FeatureCache`."""
         return None
 
-    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
-        """See `Memory`."""
+    def keep_distance(self, pred: bytes, target: bytes, distance: float) -> None:
+        """See `FeatureCache`."""
 
 
-class FileMemory:
-    """Remembers all features and distances in the user's cache folder, a small file each.
+class DiskCache:
+    """Keeps all features and distances in the user's cache folder, one small file each.
 
-    A file holds the SHA-256 of the bytes that follow it; one that is torn or foreign counts as none, and is
-    written anew. Where the folder cannot be written to, one warning says so, and scoring goes on without.
+    Each file starts with the SHA-256 of the bytes that follow; a corrupt or foreign file is ignored and
+    rewritten. If the folder is not writable, scoring goes on after one warning.
 
     Args:
-        judge: everything beside the images that decides a value: weights, networks, how images are resized.
-        folder: None takes `score` in the user's cache folder.
+        identity: everything besides the images that a value depends on: weights, networks, the resizing.
+        folder: None for `score` in the user's cache folder.
     """
 
-    def __init__(self, judge: str, folder: Path | None = None) -> None:
-        # Another version of torch or another device may round otherwise.
-        self._judge = f"{_SCHEMA} {judge} {torch.__version__}"
+    def __init__(self, identity: str, folder: Path | None = None) -> None:
+        # Another version of torch or another device may round differently.
+        self._identity = f"{_SCHEMA} {identity} {torch.__version__}"
         self._folder = cache_folder() / "score" if folder is None else folder
         self._is_writable = True
 
     def features(self, image: bytes) -> Rows | None:
-        """See `Memory`."""
-        known = _read(self._path("features", image))
-        if known is None:
+        """See `FeatureCache`."""
+        arrays = _read(self._path("features", image))
+        if arrays is None:
             return None
-        return {int(name.removeprefix("layer")): row for name, row in known.items()}
+        return {int(name.removeprefix("layer")): row for name, row in arrays.items()}
 
     def keep_features(self, image: bytes, rows: Rows, *, is_target: bool) -> None:
-        """See `Memory`."""
+        """See `FeatureCache`."""
         self._write(self._path("features", image), {f"layer{layer}": row for layer, row in rows.items()})
 
-    def distance(self, made: bytes, real: bytes) -> float | None:
-        """See `Memory`."""
-        known = _read(self._path("lpips", made + real))
-        return None if known is None else float(known["distance"])
+    def distance(self, pred: bytes, target: bytes) -> float | None:
+        """See `FeatureCache`."""
+        arrays = _read(self._path("lpips", pred + target))
+        return None if arrays is None else float(arrays["distance"])
 
-    def keep_distance(self, made: bytes, real: bytes, distance: float) -> None:
-        """See `Memory`."""
-        self._write(self._path("lpips", made + real), {"distance": np.array(distance, np.float64)})
+    def keep_distance(self, pred: bytes, target: bytes, distance: float) -> None:
+        """See `FeatureCache`."""
+        self._write(self._path("lpips", pred + target), {"distance": np.array(distance, np.float64)})
 
-    def _path(self, what: str, of: bytes) -> Path:
-        name = hashlib.sha256(f"{what} {self._judge} ".encode() + of).hexdigest()
+    def _path(self, kind: str, key: bytes) -> Path:
+        name = hashlib.sha256(f"{kind} {self._identity} ".encode() + key).hexdigest()
         return self._folder / name[:2] / f"{name[2:]}.npz"
 
-    def _write(self, path: Path, values: dict[str, NDArray]) -> None:
+    def _write(self, path: Path, arrays: dict[str, NDArray]) -> None:
         if not self._is_writable:
             return
         stream = io.BytesIO()
-        np.savez(stream, **values)  # type: ignore[arg-type]
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
         packed = stream.getvalue()
         try:
-            with atomic_write(path) as beside:
-                beside.write_bytes(hashlib.sha256(packed).digest() + packed)
+            with atomic_write(path) as tmp_path:
+                tmp_path.write_bytes(hashlib.sha256(packed).digest() + packed)
         except (PbvsError, OSError) as error:
             self._is_writable = False
-            _LOG.warning("the next scoring computes everything again: nothing can be remembered: %s", error)
+            _LOG.warning("the cache is not writable, the next scoring computes everything again: %s", error)
 
 
 def contents(image: Stored8) -> bytes:
@@ -131,13 +131,13 @@ def contents(image: Stored8) -> bytes:
 
 
 def _read(path: Path) -> dict[str, NDArray] | None:
-    """What a file holds; None where there is none, or one that cannot be trusted."""
+    """The arrays of a file; None if it is missing or its hash is wrong."""
     try:
         whole = path.read_bytes()
     except OSError:
-        return None  # should it be the folder's fault, writing will tell
-    told, packed = whole[:_HASH_BYTES], whole[_HASH_BYTES:]
-    if hashlib.sha256(packed).digest() != told:
+        return None  # if the folder is at fault, `_write` warns
+    digest, packed = whole[:_HASH_BYTES], whole[_HASH_BYTES:]
+    if hashlib.sha256(packed).digest() != digest:
         return None
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""The scores of folders of images, and of folders of task folders."""
+"""Scores of folders of images, and of folders of task folders."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pbvs.core.process_group import SINGLE_PROCESS, ProcessGroup
 from pbvs.score.pairing import ImagePair, check_headers, check_number, pair_by_stem
 from pbvs.score.results import ScoreReport
 from pbvs.score.rules import ScoreConfig
-from pbvs.score.scorer import BY_DEFAULT, Progress, Scorer
+from pbvs.score.scorer import DEFAULT_CONFIG, Progress, Scorer
 
 
 def score_folder(
-    judge: Scorer,
+    scorer: Scorer,
     task: str,
     pred_dir: Path,
     target_dir: Path,
-    ranking: ScoreConfig = BY_DEFAULT,
+    config: ScoreConfig = DEFAULT_CONFIG,
     *,
     progress: Progress | None = None,
     share: ProcessGroup = SINGLE_PROCESS,
@@ -27,12 +27,12 @@ def score_folder(
     """Scores one task's folder of predictions against its folder of targets, paired by stem.
 
     Args:
-        judge: the networks.
+        scorer: the networks.
         task: one of the four; the other three count as missing in the report.
         pred_dir, target_dir: folders of PNGs and TIFFs.
-        ranking: what makes the score.
-        progress: told (pairs done, pairs in all), of this process's share.
-        share: this process among several that call this alike.
+        config: rules, FID layer and arctan weight.
+        progress: called with (pairs done, total) of this process.
+        share: this process among those that make the same call.
 
     Raises:
         UsageError: unknown task, or a folder that does not exist.
@@ -40,31 +40,31 @@ def score_folder(
         ImageError: an image cannot be read.
     """
     _check_tasks([task])
-    return _score_all(judge, {task: _pairs_of(task, pred_dir, target_dir)}, ranking, progress, share)
+    return _score_all(scorer, {task: _pairs_of(task, pred_dir, target_dir)}, config, progress, share)
 
 
 def score_folders(
-    judge: Scorer,
+    scorer: Scorer,
     pred_root: Path,
     target_root: Path,
     tasks: Sequence[str] | None = None,
-    ranking: ScoreConfig = BY_DEFAULT,
+    config: ScoreConfig = DEFAULT_CONFIG,
     *,
     progress: Progress | None = None,
     share: ProcessGroup = SINGLE_PROCESS,
 ) -> ScoreReport:
     """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
 
-    Every folder is paired before any network runs. A task of the four that has no targets, or no folder
+    Every folder is paired before any network runs. A task of the four without targets, or without a folder
     of predictions, counts as missing.
 
     Args:
-        judge: the networks.
-        pred_root, target_root: the folders that hold the task folders.
-        tasks: look at these only; None for all four.
-        ranking: what makes the scores.
-        progress: told (pairs done, pairs in all), over all tasks, of this process's share.
-        share: this process among several that call this alike.
+        scorer: the networks.
+        pred_root, target_root: the folders of the task folders.
+        tasks: the tasks to score; None for all four.
+        config: rules, FID layer and arctan weight.
+        progress: called with (pairs done, total) of this process, over all tasks.
+        share: this process among those that make the same call.
 
     Raises:
         UsageError: unknown task, or a root that does not exist.
@@ -76,44 +76,44 @@ def score_folders(
     for root in (pred_root, target_root):
         if not root.is_dir():
             raise UsageError("the folder does not exist", where=root)
-    made, real = ([t for t in wanted if (root / t).is_dir()] for root in (pred_root, target_root))
-    if homeless := [task for task in made if task not in real]:
+    predicted = [task for task in wanted if (pred_root / task).is_dir()]
+    if without_targets := [task for task in predicted if not (target_root / task).is_dir()]:
         raise ScoreError(
-            f"predictions without targets: {', '.join(homeless)}",
+            f"predictions without targets: {', '.join(without_targets)}",
             where=target_root,
             next_step="add the targets, or name the tasks to score",
         )
-    if not made:
+    if not predicted:
         raise ScoreError(
             f"no folder of predictions is named as a task ({', '.join(wanted)})",
             where=pred_root,
-            next_step="name the folder that holds the task folders, or one task's folder with --task",
+            next_step="name the folder of the task folders, or one task's folder with --task",
         )
-    pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in made}
-    return _score_all(judge, pairs, ranking, progress, share)
+    pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in predicted}
+    return _score_all(scorer, pairs, config, progress, share)
 
 
 def _score_all(
-    judge: Scorer,
+    scorer: Scorer,
     tasks: Mapping[str, Sequence[ImagePair]],
-    ranking: ScoreConfig,
+    config: ScoreConfig,
     progress: Progress | None,
     share: ProcessGroup,
 ) -> ScoreReport:
-    n_all = sum(len(share.of(pairs)) for pairs in tasks.values())
-    n_before, scores = 0, {}
+    n_pairs = sum(len(share.of(pairs)) for pairs in tasks.values())
+    n_done, scores = 0, {}
     for task, pairs in tasks.items():
-        told = _shifted(progress, n_before, n_all)
-        scores[task] = judge.score_together(pairs, share, ranking, progress=told)
-        n_before += len(share.of(pairs))
-    return judge.report(scores, ranking)
+        task_progress = _offset_progress(progress, n_done, n_pairs)
+        scores[task] = scorer.score_together(pairs, share, config, progress=task_progress)
+        n_done += len(share.of(pairs))
+    return scorer.report(scores, config)
 
 
-def _shifted(progress: Progress | None, n_before: int, n_all: int) -> Progress | None:
-    """One count over several tasks."""
+def _offset_progress(progress: Progress | None, n_before: int, total: int) -> Progress | None:
+    """Progress of one task as progress over all tasks."""
     if progress is None:
         return None
-    return lambda done, _: progress(n_before + done, n_all)
+    return lambda done, _: progress(n_before + done, total)
 
 
 def _pairs_of(task: str, pred_dir: Path, target_dir: Path) -> list[ImagePair]:

@@ -1,14 +1,13 @@
-"""Which prediction belongs to which target, by file stem with nothing left over; and how both are read."""
+"""Pairs predictions and targets by file stem, without leftovers, and reads both."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from pbvs.archives.headers import HeaderReader
 from pbvs.core import pixels
@@ -28,11 +27,11 @@ class ImagePair(NamedTuple):
 
 
 def pair_by_stem(pred_dir: Path, target_dir: Path) -> list[ImagePair]:
-    """Pairs the PNGs and TIFFs of two folders, sorted by stem; hidden files are passed over.
+    """Pairs the PNGs and TIFFs of two folders, sorted by stem; hidden files are ignored.
 
     Raises:
         UsageError: a folder does not exist.
-        ScoreError: no targets, two files of one stem, or a stem on one side only; names up to ten.
+        ScoreError: no targets, two files of one stem, or a stem on one side only; lists up to ten.
     """
     predictions, targets = _by_stem(pred_dir), _by_stem(target_dir)
     if not targets:
@@ -45,7 +44,7 @@ def pair_by_stem(pred_dir: Path, target_dir: Path) -> list[ImagePair]:
             + (f"; {len(missing)} without a prediction: {_listed(missing)}" if missing else "")
             + (f"; {len(extra)} without a target: {_listed(extra)}" if extra else ""),
             where=f"{pred_dir} against {target_dir}",
-            next_step="have one PNG or TIFF a target, named by the target's stem, and no other",
+            next_step="keep one PNG or TIFF per target, named by the target's stem, and no other",
         )
     return [ImagePair(stem, predictions[stem], targets[stem]) for stem in sorted(targets)]
 
@@ -58,7 +57,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     twice = sorted({path.stem for path in images if by_stem[path.stem] != path})
     if twice:
         raise ScoreError(
-            f"two files of one stem: {_listed(twice)}", where=folder, next_step="leave one file a stem"
+            f"two files of one stem: {_listed(twice)}", where=folder, next_step="keep one file per stem"
         )
     return by_stem
 
@@ -69,17 +68,16 @@ def _listed(names: list[str]) -> str:
 
 
 def check_headers(pairs: Sequence[ImagePair]) -> None:
-    """Refuses what the headers of files tell cannot be scored, before anything is computed.
+    """Refuses images that cannot be scored by their headers, before anything is computed.
 
     Raises:
-        ScoreError: an image is not of 8 bits, or has neither one band nor three.
-        ImageError: not a PNG or TIFF, or cut short.
+        ScoreError: an image is not of 8 bits, or does not have one or three bands.
+        ImageError: not a PNG or TIFF, or truncated.
     """
     reader = HeaderReader()
     for path in (path for pair in pairs for path in (pair.prediction, pair.target)):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # predictions need no place
+            with pixels.no_georeference_warnings():
                 header = reader.read(str(path))
         except (ImageError, RasterioError, OSError) as error:
             reason = error.what if isinstance(error, ImageError) else str(error)
@@ -87,7 +85,7 @@ def check_headers(pairs: Sequence[ImagePair]) -> None:
         _refuse_other_types(header.dtype, path)
         if header.bands not in (1, 3):
             raise ScoreError(
-                f"an image has one band or three, not {header.bands}",
+                f"an image has one or three bands, not {header.bands}",
                 where=path,
                 next_step="write it as gray or RGB, without transparency",
             )
@@ -98,7 +96,7 @@ def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Store
 
     Raises:
         ScoreError: an image has 16 bits.
-        ImageError: a file is torn.
+        ImageError: a file is truncated or corrupt.
     """
     for stem, prediction, target in pairs:
         yield stem, _read_8_bits(prediction), _read_8_bits(target)
@@ -113,22 +111,21 @@ def _read_8_bits(path: Path) -> Stored8:
 def _refuse_other_types(dtype: str, path: Path) -> None:
     if dtype != "uint8":
         raise ScoreError(
-            f"the score is taken of 8-bit images, not of {dtype}",
+            f"the score needs 8-bit images, not {dtype}",
             where=path,
-            next_step="write the image with 8 bits; how other values become 8 bits is a choice that the "
-            "score cannot make",
+            next_step="write the image with 8 bits; the score does not choose how other values are scaled",
         )
 
 
-def matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
-    """The prediction with its target's bands and size; ScoreError where they cannot agree."""
+def fit_to_target(name: str, prediction: Stored8, target: Stored8) -> Stored8:
+    """The prediction with its target's bands and size; ScoreError if the bands do not fit."""
     for image in (prediction, target):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
             raise ScoreError(f"an image is H,W,1|3 uint8, not {image.shape} {image.dtype}", where=name)
-    bands, wanted = prediction.shape[2], target.shape[2]
-    if bands == 1 and wanted == 3:
+    bands, target_bands = prediction.shape[2], target.shape[2]
+    if bands == 1 and target_bands == 3:
         prediction = np.repeat(prediction, 3, axis=2)
-    elif bands == 3 and wanted == 1:
+    elif bands == 3 and target_bands == 1:
         if (prediction != prediction[:, :, :1]).any():
             raise ScoreError(
                 "the prediction is in colour, its target has one band",
@@ -141,7 +138,7 @@ def matched(name: str, prediction: Stored8, target: Stored8) -> Stored8:
 
 
 def check_number(n_images: int, task: str | None) -> None:
-    """ScoreError for fewer images than an FID needs."""
+    """Raises ScoreError for fewer images than the FID needs."""
     if n_images < 2:
         raise ScoreError(
             f"FID needs at least 2 images; there {'is' if n_images == 1 else 'are'} {n_images}",

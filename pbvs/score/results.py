@@ -1,4 +1,4 @@
-"""What a scoring yields: rows of images, scores of tasks, and the report that scripts read."""
+"""The result of a scoring: rows of images, scores of tasks, and the report for scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from pbvs.core.challenge import TASKS
 from pbvs.core.errors import ScoreError
 from pbvs.core.files import write_csv, write_json
-from pbvs.perceptual.metric_weights import WeightsKind, disclaimer
+from pbvs.perceptual.metric_weight_files import WeightsKind, disclaimer
 from pbvs.score.interval import Comparison, SubsetScore, compare, overall_interval, subset_score
 from pbvs.score.rules import ScoreConfig, overall
 from pbvs.score.scored_set import ScoredSet
@@ -24,33 +24,33 @@ SCHEMA = 1
 class ImageRow:
     """The terms of one image: `name` is the stem, `l1` and `l2` are in [0,1].
 
-    `columns` holds further measures by name, where they were asked for; None is no number.
+    `extra_metrics` is by name, empty unless requested; None for an undefined metric.
     """
 
     name: str
     lpips: float
     l1: float
     l2: float
-    columns: Mapping[str, float | None] = field(default_factory=dict)
+    extra_metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One task's score and all it is made of; lower is better.
+    """One task's score and its parts; lower is better.
 
     Args:
-        images: how many were scored.
-        size_px: height and width of the targets; the commonest, where they differ.
-        n_sizes: how many sizes of target there are.
-        n_resampled: predictions that had another size than their target.
+        images: number of scored images.
+        size_px: height and width of the targets; the most common, if they differ.
+        n_sizes: number of different target sizes.
+        n_resampled: predictions whose size differs from their target's.
         fid: FID by layer.
         lpips, l1, l2: means over the images.
-        score: under the layer that is ranked by.
-        score_by_layer: under each layer.
-        interval95: 95 % interval of `score` over the choice of images; None where it costs too much.
-        columns: means of further measures by name, over the images that have them.
-        per_image: one row an image, by name.
-        sample: what the score was made of; not part of the JSON.
+        score: with the config's layer.
+        score_by_layer: with each layer.
+        interval95: 95 % interval of `score` over the choice of images; None if it is too costly.
+        extra_metrics: means by name, over the images that have them.
+        per_image: one row per image, by name.
+        scored_set: features and errors per image; not part of the JSON.
     """
 
     images: int
@@ -64,13 +64,13 @@ class TaskScore:
     score: float
     score_by_layer: Mapping[int, float]
     interval95: tuple[float, float] | None
-    columns: Mapping[str, float | None]
+    extra_metrics: Mapping[str, float | None]
     per_image: tuple[ImageRow, ...]
-    sample: ScoredSet = field(repr=False, compare=False)
+    scored_set: ScoredSet = field(repr=False, compare=False)
 
     @property
     def short_layers(self) -> list[int]:
-        """Layers with as many features as images, or more: FID is computed, but far from its limit."""
+        """Layers with at least as many features as images: their FID is far from its limit."""
         return [layer for layer in self.fid if layer >= self.images]
 
     def to_json(self) -> dict[str, Any]:
@@ -88,23 +88,23 @@ class TaskScore:
             "score": self.score,
             "score_by_layer": {str(layer): value for layer, value in self.score_by_layer.items()},
             "interval95": None if self.interval95 is None else list(self.interval95),
-            **({"columns": dict(self.columns)} if self.columns else {}),
+            **({"columns": dict(self.extra_metrics)} if self.extra_metrics else {}),
         }
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """The scores of the tasks that were scored, and by what they were made.
+    """The scores of the scored tasks, and how they were computed.
 
     Args:
-        ranking: rules, layer and weight of the arctan.
-        kind: of the judges' weights.
+        config: rules, FID layer and arctan weight.
+        kind: of the metric weights.
         sha256: of each weight file (for stand-ins: of their recipe and values).
         lpips_net: the net of LPIPS.
         tasks: by name.
     """
 
-    ranking: ScoreConfig
+    config: ScoreConfig
     kind: WeightsKind
     sha256: Mapping[str, str]
     lpips_net: str
@@ -122,23 +122,23 @@ class ScoreReport:
 
     @cached_property
     def interval95(self) -> tuple[float, float] | None:
-        """95 % interval of `overall` over the choice of images; None where it costs too much."""
-        samples = {task: score.sample for task, score in self.tasks.items()}
-        return overall_interval(samples, self.ranking, self.overall)
+        """95 % interval of `overall` over the choice of images; None if it is too costly."""
+        scored_sets = {task: score.scored_set for task, score in self.tasks.items()}
+        return overall_interval(scored_sets, self.config, self.overall)
 
     @property
     def disclaimer(self) -> str | None:
-        """Words that must stand by every number of this report; None with official weights."""
+        """The disclaimer for every number of this report; None with official weights."""
         return disclaimer(self.kind)
 
     def to_json(self) -> dict[str, Any]:
         """The report in JSON's types, schema 1."""
         return {
             "schema": SCHEMA,
-            "rules": self.ranking.rules,
-            "pixel_term": self.ranking.pixel_term,
-            "fid_layer": self.ranking.fid_layer,
-            "arctan_weight": self.ranking.arctan_weight,
+            "rules": self.config.rules,
+            "pixel_term": self.config.pixel_term,
+            "fid_layer": self.config.fid_layer,
+            "arctan_weight": self.config.arctan_weight,
             "lpips": {"net": self.lpips_net, "version": "0.1"},
             "weights": {"kind": self.kind, "sha256": dict(self.sha256)},
             "marked": self.disclaimer,
@@ -149,24 +149,27 @@ class ScoreReport:
         }
 
     def subsets(self, images: int) -> dict[str, SubsetScore]:
-        """Each task's score at so many images, see `subset_score`; UsageError where there are fewer."""
-        return {task: subset_score(score.sample, images, self.ranking) for task, score in self.tasks.items()}
+        """Each task's score for subsets of `images`, see `subset_score`; UsageError if there are fewer."""
+        return {
+            task: subset_score(score.scored_set, images, self.config) for task, score in self.tasks.items()
+        }
 
     def against(self, other: ScoreReport) -> dict[str, Comparison]:
-        """Each task that both scored, this report's predictions beside the other's on the same targets.
+        """Compares this report's predictions to the other's on the same targets, for each task of both.
 
         Raises:
-            ScoreError: different targets, or no task in common.
+            ScoreError: different targets, or no common task.
         """
         common = [task for task in self.tasks if task in other.tasks]
         if not common:
             raise ScoreError("the two have no task in common")
         return {
-            task: compare(self.tasks[task].sample, other.tasks[task].sample, self.ranking) for task in common
+            task: compare(self.tasks[task].scored_set, other.tasks[task].scored_set, self.config)
+            for task in common
         }
 
     def csv_rows(self) -> list[dict[str, str | float | None]]:
-        """One row an image, for a CSV; each says which weights made it."""
+        """One row per image, for a CSV; each names the kind of weights."""
         return [
             {
                 "task": task,
@@ -174,7 +177,7 @@ class ScoreReport:
                 "lpips": row.lpips,
                 "l1": row.l1,
                 "l2": row.l2,
-                **row.columns,
+                **row.extra_metrics,
                 "weights": self.kind,
                 "marked": self.disclaimer or "",
             }
@@ -184,17 +187,17 @@ class ScoreReport:
 
 
 def write_score(
-    report: ScoreReport, to_json: Path | None, to_csv: Path | None, told: dict[str, Any] | None = None
+    report: ScoreReport, to_json: Path | None, to_csv: Path | None, content: dict[str, Any] | None = None
 ) -> None:
-    """Writes a score as JSON (`told`, by default the report's own) and, a row an image, as CSV."""
+    """Writes a score as JSON (`content`, by default the report's own) and, one row per image, as CSV."""
     if to_json is not None:
-        write_json(to_json, told or report.to_json())
+        write_json(to_json, content or report.to_json())
     if to_csv is not None:
         rows = report.csv_rows()
         write_csv(to_csv, list(rows[0]), [list(row.values()) for row in rows])
 
 
 def read_score(path: Path) -> dict[str, Any]:
-    """A score written by `write_score`."""
-    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return told
+    """Reads a score written by `write_score`."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -20,7 +20,7 @@ DEFAULT_FID_LAYER = 64
 
 @dataclass(frozen=True)
 class Rules:
-    """One year's rule: which pixel error is P, and who says so."""
+    """One year's rule: which pixel error is P, and its source."""
 
     name: str
     pixel_term: Literal["l1", "l2"]
@@ -48,15 +48,15 @@ def rules_named(name: str) -> Rules:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """By what a score is made.
+    """How a score is computed.
 
     Args:
         rules: the year.
-        fid_layer: the Inception layer, by its number of features, whose FID enters the score.
+        fid_layer: the Inception layer of the score's FID, by its number of features.
         arctan_weight: see `task_score`.
 
     Raises:
-        UsageError: unknown rules or layer, or a weight that is not above 0.
+        UsageError: unknown rules or layer, or a weight that is not a finite number above 0.
     """
 
     rules: str = "2024"
@@ -66,10 +66,10 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         rules_named(self.rules)
         if self.fid_layer not in FID_LAYERS:
-            known = ", ".join(map(str, FID_LAYERS))
-            raise UsageError("unknown FID layer", where=str(self.fid_layer), next_step=f"known: {known}")
+            layers = ", ".join(map(str, FID_LAYERS))
+            raise UsageError("unknown FID layer", where=str(self.fid_layer), next_step=f"known: {layers}")
         if not (self.arctan_weight > 0 and math.isfinite(self.arctan_weight)):
-            raise UsageError(f"the arctan's weight is a number above 0, not {self.arctan_weight}")
+            raise UsageError(f"the arctan weight must be a number above 0, not {self.arctan_weight}")
 
     @property
     def pixel_term(self) -> Literal["l1", "l2"]:
@@ -86,10 +86,10 @@ def task_score(fid: float, lpips: float, pixel: float, arctan_weight: float = 1.
     """One task's score.
 
     Args:
-        fid: >= 0, at the layer that is ranked by.
+        fid: >= 0, at the config's layer.
         lpips: mean over the images.
         pixel: L1 or L2 in [0,1], mean over the images.
-        arctan_weight: `w` above; the organisers speak of a weight but publish none.
+        arctan_weight: `w` above; the organisers mention a weight but publish none.
     """
     return (2.0 / math.pi * math.atan(arctan_weight * fid) + lpips + pixel) / 3.0
 
@@ -98,7 +98,7 @@ def overall(scores: Mapping[str, float]) -> float:
     """The overall score from the scores of the attempted tasks; the others of the four cost 1 each.
 
     Raises:
-        UsageError: a name that is none of the four tasks.
+        UsageError: an unknown task.
     """
     for task in scores:
         if task not in TASKS:
@@ -129,7 +129,7 @@ PUBLISHED_2024 = (
     _row("lemonGJacky", 0.40, 0.33, 0.57, 0.19, 0.53),
 )
 
-# The rows of the 2026 board that were public. P = L1: not to be ranked in one list with 2024's.
+# The rows of the 2026 board that were public. P = L1: not comparable with 2024's.
 PUBLISHED_2026 = (
     _row("wangzhiyu918", 0.32, 0.11, 0.50, 0.20, 0.49),
     _row("bilisakura (EarthBridge)", 0.41, 0.27, 0.58, 0.20, 0.60),

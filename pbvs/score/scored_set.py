@@ -1,4 +1,4 @@
-"""What a task's score is made of, image by image: from it come resamples, subsets and comparisons."""
+"""Features and errors of a task's images: the input of resamples, subsets and comparisons."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ScoredSet:
 
     Attributes:
         names: of the `n` images.
-        made, real: `n,D` float32 features of predictions and targets, by layer.
+        pred, target: `n,D` float32 features of predictions and targets, by layer.
         terms: `n,3` float64: LPIPS, L1 and L2 of each pair.
     """
 
     names: tuple[str, ...]
-    made: Mapping[int, NDArray[np.float32]]
-    real: Mapping[int, NDArray[np.float32]]
+    pred: Mapping[int, NDArray[np.float32]]
+    target: Mapping[int, NDArray[np.float32]]
     terms: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -34,18 +34,18 @@ class ScoredSet:
     def by_name(self) -> ScoredSet:
         """The same pairs, sorted by name."""
         rows = np.array(sorted(range(len(self)), key=lambda i: self.names[i]))
-        parts = [{layer: found[rows] for layer, found in side.items()} for side in (self.made, self.real)]
-        return ScoredSet(tuple(self.names[i] for i in rows), parts[0], parts[1], self.terms[rows])
+        pred, target = ({layer: side[layer][rows] for layer in side} for side in (self.pred, self.target))
+        return ScoredSet(tuple(self.names[i] for i in rows), pred, target, self.terms[rows])
 
     def fid(self, layer: int, rows: NDArray[np.intp] | slice = slice(None)) -> float:
-        """The FID of some rows, repeats counting as often as they come; all by default."""
-        return frechet_distance(self.made[layer][rows], self.real[layer][rows])
+        """The FID of some rows, repeated rows counting each time; of all rows by default."""
+        return frechet_distance(self.pred[layer][rows], self.target[layer][rows])
 
     def means(self, rows: NDArray[np.intp] | slice = slice(None)) -> tuple[float, float, float]:
         """Mean LPIPS, L1 and L2 of some rows."""
         lpips, l1, l2 = self.terms[rows].mean(axis=0)
         return float(lpips), float(l1), float(l2)
 
-    def score(self, ranking: ScoreConfig, rows: NDArray[np.intp] | slice = slice(None)) -> float:
-        """The score of some rows as if they were all."""
-        return ranking.score(self.fid(ranking.fid_layer, rows), *self.means(rows))
+    def score(self, config: ScoreConfig, rows: NDArray[np.intp] | slice = slice(None)) -> float:
+        """The score of some rows."""
+        return config.score(self.fid(config.fid_layer, rows), *self.means(rows))

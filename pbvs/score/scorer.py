@@ -1,8 +1,8 @@
-"""The judge: both feature networks, and the scores of pairs.
+"""The scorer: the networks of FID and LPIPS, and the scores of pairs.
 
 Pairs go through LPIPS one at a time, and through Inception in small groups at its own size, so the score does
-not depend on a batch size, and memory depends on the number of images only by their features (25 kB a pair).
-A pair of 1024 px takes 1 GB at its peak beside the networks.
+not depend on a batch size, and memory grows with the number of pairs only by their features (25 kB each).
+A pair of 1024 px takes 1 GB at its peak besides the networks.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pbvs.perceptual.metric_weights import WeightsKind
 from pbvs.perceptual.pixel_errors import l1, l2
 from pbvs.perceptual.precision import full_precision
 from pbvs.score.extra_metrics import extra_metrics_of, mean_extra_metrics
-from pbvs.score.feature_cache import FileMemory, Memory, Rows, Stored8, TargetFeatures, contents
+from pbvs.score.feature_cache import DiskCache, FeatureCache, Rows, Stored8, TargetFeatures, contents
 from pbvs.score.interval import score_interval
-from pbvs.score.pairing import ImagePair, check_number, matched, read_pairs
+from pbvs.score.pairing import ImagePair, check_number, fit_to_target, read_pairs
 from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import ScoreConfig
 from pbvs.score.scored_set import ScoredSet
 
 Progress = Callable[[int, int], None]
-BY_DEFAULT = ScoreConfig()
-_AT_ONCE = 8  # images in one pass of Inception, whose deep layers are small: half the time of one by one
+DEFAULT_CONFIG = ScoreConfig()
+_GROUP_SIZE = 8  # images per pass of Inception, whose deep layers are small: half the time of one by one
 
 
 class Scorer:
@@ -43,15 +43,15 @@ class Scorer:
     Args:
         kind: of the weights.
         net: of LPIPS; `vgg` is the challenge's.
-        device: where the networks run; pixel errors and distances are computed on the CPU in float64.
-        memory: what is remembered of images; None: the targets' features, as long as the judge lives.
+        device: of the networks; pixel errors and distances are computed on the CPU in float64.
+        memory: the cache of features and distances; None: the targets' features, for the scorer's lifetime.
 
     Attributes:
-        takes_columns: whether the metrics of `pbvs.score.extra_metrics` are taken too; this doubles the cost.
+        takes_columns: whether to compute `pbvs.score.extra_metrics` too; this doubles the cost.
 
     Raises:
         UsageError: unknown net.
-        WeightsError: weights of this kind are not to be had.
+        WeightsError: weights of this kind are unavailable.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Scorer:
         kind: WeightsKind,
         net: Net = "vgg",
         device: str | torch.device = "cpu",
-        memory: Memory | None = None,
+        memory: FeatureCache | None = None,
     ):
         self.kind = kind
-        self.memory: Memory = memory or TargetFeatures()
+        self.memory: FeatureCache = memory or TargetFeatures()
         self.takes_columns = False
         self._waiting: list[_Features] = []
         self.net = net
@@ -72,20 +72,20 @@ class Scorer:
 
     @classmethod
     def remembering(cls, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu") -> Scorer:
-        """A judge that keeps what it computes in the user's cache folder, see `FileMemory`."""
-        judge = cls(kind, net, device)
-        judge.memory = FileMemory(judge.identity)
-        return judge
+        """A scorer that caches its results in the user's cache folder, see `DiskCache`."""
+        scorer = cls(kind, net, device)
+        scorer.memory = DiskCache(scorer.identity)
+        return scorer
 
     @property
     def identity(self) -> str:
-        """All that decides features and distances beside the images, in a line."""
+        """Everything besides the images that features and distances depend on, in a line."""
         hashes = " ".join(f"{name} {sha256}" for name, sha256 in sorted(self.sha256.items()))
         return f"{hashes} {self.device.type} pytorch-fid"
 
     @property
     def sha256(self) -> dict[str, str]:
-        """SHA-256 of each weight file in use, by judge, and of LPIPS's heads."""
+        """SHA-256 of each weight file in use, by name, and of LPIPS's heads."""
         return {
             "inception": self.inception.sha256,
             BACKBONE_OF_NET[self.net]: self.lpips.sha256,
@@ -95,114 +95,114 @@ class Scorer:
     def score_pairs(
         self,
         pairs: Iterable[tuple[str, Stored8, Stored8]],
-        ranking: ScoreConfig = BY_DEFAULT,
+        config: ScoreConfig = DEFAULT_CONFIG,
         *,
         n_pairs: int | None = None,
         progress: Progress | None = None,
     ) -> TaskScore:
-        """Scores pairs as they come; each is let go before the next is taken.
+        """Scores pairs from an iterator; each is released before the next one is read.
 
         Args:
             pairs: name, prediction and target, `H,W,1|3 uint8` in RGB order. A prediction of another
                 size is resampled to its target's. One band against three is repeated; three equal
-                bands against one are taken as one.
-            ranking: what makes the score.
-            n_pairs: how many will come, for `progress`; None where that is not known.
-            progress: told (pairs done, pairs in all, or done where not known).
+                bands against one count as one.
+            config: rules, FID layer and arctan weight.
+            n_pairs: the total for `progress`; None if unknown.
+            progress: called with (pairs done, total, or done if unknown).
 
         Raises:
             ScoreError: fewer than 2 pairs, or an image of other type or bands; names it.
         """
-        return self._tally(pairs, n_pairs, progress).task_score(ranking)
+        return self._accumulate(pairs, n_pairs, progress).task_score(config)
 
     def score_together(
         self,
         pairs: Sequence[ImagePair],
         share: ProcessGroup,
-        ranking: ScoreConfig = BY_DEFAULT,
+        config: ScoreConfig = DEFAULT_CONFIG,
         *,
         progress: Progress | None = None,
     ) -> TaskScore:
-        """Scores files together with other processes, which call this alike; each gets the whole score.
+        """Scores files together with other processes that make the same call; each gets the whole score.
 
-        `progress` is told of this process's part. Errors as `score_pairs`, and:
+        `progress` counts this process's part. Errors as `score_pairs`, and:
 
         Raises:
             ImageError: an image cannot be read.
             ScoreError: an image has 16 bits, or another process failed.
         """
         mine = share.of(pairs)
-        failed, tally = None, _Accumulator()
+        error, own = None, _Accumulator()
         try:
-            tally = self._tally(read_pairs(mine), len(mine), progress)
-        except PbvsError as error:
-            failed = error
-        told = share.gather((tally, failed and (failed.what, failed.where)))
-        if failed is not None:
-            raise failed
-        for rank, (_, words) in enumerate(told):
-            if words is not None:
-                raise ScoreError(f"process {rank}: {words[0]}", where=words[1])
-        return _Accumulator.joined([one for one, _ in told]).task_score(ranking)
+            own = self._accumulate(read_pairs(mine), len(mine), progress)
+        except PbvsError as caught:
+            error = caught
+        gathered = share.gather((own, error and (error.what, error.where)))
+        if error is not None:
+            raise error
+        for rank, (_, failure) in enumerate(gathered):
+            if failure is not None:
+                raise ScoreError(f"process {rank}: {failure[0]}", where=failure[1])
+        return _Accumulator.merged([accumulator for accumulator, _ in gathered]).task_score(config)
 
-    def _tally(
+    def report(self, tasks: Mapping[str, TaskScore], config: ScoreConfig = DEFAULT_CONFIG) -> ScoreReport:
+        """The report on scores of this scorer with `config`, tasks in the challenge's order."""
+        ordered = {task: tasks[task] for task in TASKS if task in tasks}
+        return ScoreReport(config, self.kind, self.sha256, self.net, ordered)
+
+    def _accumulate(
         self,
         pairs: Iterable[tuple[str, Stored8, Stored8]],
         n_pairs: int | None,
         progress: Progress | None,
     ) -> _Accumulator:
-        tally = _Accumulator()
-        self._waiting = []  # of a scoring that failed
+        accumulator = _Accumulator()
+        self._waiting = []  # left over from a failed scoring
         for name, prediction, target in pairs:
-            tally.add(self._terms(name, prediction, target, tally), target.shape[:2])
+            self._add_pair(accumulator, name, prediction, target)
             if progress:
-                progress(len(tally.rows), len(tally.rows) if n_pairs is None else n_pairs)
+                n_done = len(accumulator.rows)
+                progress(n_done, n_done if n_pairs is None else n_pairs)
         self._compute_features()
-        return tally
-
-    def report(self, tasks: Mapping[str, TaskScore], ranking: ScoreConfig = BY_DEFAULT) -> ScoreReport:
-        """The report on scores that this judge gave under `ranking`, tasks in the challenge's order."""
-        ordered = {task: tasks[task] for task in TASKS if task in tasks}
-        return ScoreReport(ranking, self.kind, self.sha256, self.net, ordered)
+        return accumulator
 
     @torch.inference_mode()
-    def _terms(self, name: str, prediction: Stored8, target: Stored8, tally: _Accumulator) -> ImageRow:
-        fitting = matched(name, prediction, target)
-        made, real = (pixels.float255_from_stored(image) for image in (fitting, target))
-        keys = contents(fitting), contents(target)
-        tally.n_resampled += prediction.shape[:2] != target.shape[:2]
-        tally.made.append(self._features(keys[0], made, is_target=False))
-        tally.real.append(self._features(keys[1], real, is_target=True))
+    def _add_pair(self, accumulator: _Accumulator, name: str, prediction: Stored8, target: Stored8) -> None:
+        fitted = fit_to_target(name, prediction, target)
+        pred255, target255 = (pixels.float255_from_stored(image) for image in (fitted, target))
+        keys = contents(fitted), contents(target)
+        accumulator.pred.append(self._features(keys[0], pred255, is_target=False))
+        accumulator.target.append(self._features(keys[1], target255, is_target=True))
         lpips = self.memory.distance(*keys)
         if lpips is None:
-            lpips = self._lpips(made, real)
+            with full_precision(self.device):
+                inputs = (pixels.normalize(x).to(self.device) for x in (pred255, target255))
+                lpips = float(self.lpips(*inputs))
             self.memory.keep_distance(*keys, lpips)
-        unit = made / pixels.WHITE, real / pixels.WHITE  # float64
-        columns = extra_metrics_of(fitting, target) if self.takes_columns else {}
-        return ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), columns)
+        unit = pred255 / pixels.WHITE, target255 / pixels.WHITE  # float64
+        extra = extra_metrics_of(fitted, target) if self.takes_columns else {}
+        accumulator.rows.append(ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), extra))
+        accumulator.sizes_px[target.shape[:2]] += 1
+        accumulator.n_resampled += prediction.shape[:2] != target.shape[:2]
 
-    def _lpips(self, made: torch.Tensor, real: torch.Tensor) -> float:
-        with full_precision(self.device):
-            return float(self.lpips(*(pixels.normalize(x).to(self.device) for x in (made, real))))
-
-    def _features(self, key: bytes, levels: torch.Tensor, *, is_target: bool) -> _Features:
-        """The features of an image, known or to be computed with those of others."""
-        found = _Features(key, is_target, self.memory.features(key))
-        if found.rows is None:
-            found.resized = self.inception.resized(pixels.unit_from_float255(levels))
-            self._waiting.append(found)
-        if len(self._waiting) >= _AT_ONCE:
+    def _features(self, key: bytes, float255: torch.Tensor, *, is_target: bool) -> _Features:
+        """The features of an image, cached or to be computed together with those of others."""
+        features = _Features(key, is_target, self.memory.features(key))
+        if features.rows is None:
+            features.resized = self.inception.resized(pixels.unit_from_float255(float255))
+            self._waiting.append(features)
+        if len(self._waiting) >= _GROUP_SIZE:
             self._compute_features()
-        return found
+        return features
 
     def _compute_features(self) -> None:
         waiting, self._waiting = self._waiting, []
-        given = [one.resized for one in waiting if one.resized is not None]
-        if not given:
+        inputs = [one.resized for one in waiting if one.resized is not None]
+        if not inputs:
             return
-        features = self.inception.of_resized(torch.cat(given))
+        features = self.inception.of_resized(torch.cat(inputs))
         for i, one in enumerate(waiting):
-            # The network's own type: nothing is lost, and it is half the memory.
+            # The network's own type: lossless, and half the memory of float64.
             one.rows = {layer: features[layer][i].float().numpy() for layer in FID_LAYERS}
             one.resized = None
             self.memory.keep_features(one.key, one.rows, is_target=one.is_target)
@@ -210,7 +210,7 @@ class Scorer:
 
 @dataclass
 class _Features:
-    """One image's features; `resized` is what the network is given, until they are computed."""
+    """One image's features; `resized` is the network's input until they are computed."""
 
     key: bytes
     is_target: bool
@@ -219,40 +219,39 @@ class _Features:
 
 
 class _Accumulator:
-    """What is kept of the pairs seen so far."""
+    """The results of the pairs so far."""
 
     def __init__(self) -> None:
         self.rows: list[ImageRow] = []
         self.sizes_px: Counter[tuple[int, ...]] = Counter()
         self.n_resampled = 0
-        self.made: list[_Features] = []
-        self.real: list[_Features] = []
-
-    def add(self, row: ImageRow, size_px: tuple[int, ...]) -> None:
-        self.rows.append(row)
-        self.sizes_px[size_px] += 1
+        self.pred: list[_Features] = []
+        self.target: list[_Features] = []
 
     @classmethod
-    def joined(cls, tallies: Sequence[_Accumulator]) -> _Accumulator:
-        """All of them as one."""
+    def merged(cls, parts: Sequence[_Accumulator]) -> _Accumulator:
+        """All parts as one."""
         whole = cls()
-        for one in tallies:
-            whole.rows += one.rows
-            whole.sizes_px += one.sizes_px
-            whole.n_resampled += one.n_resampled
-            whole.made += one.made
-            whole.real += one.real
+        for part in parts:
+            whole.rows += part.rows
+            whole.sizes_px += part.sizes_px
+            whole.n_resampled += part.n_resampled
+            whole.pred += part.pred
+            whole.target += part.target
         return whole
 
-    def task_score(self, ranking: ScoreConfig) -> TaskScore:
+    def task_score(self, config: ScoreConfig) -> TaskScore:
+        """The score of all pairs; ScoreError for fewer than 2."""
         check_number(len(self.rows), None)
-        sample = self._sample().by_name()
-        lpips, l1_mean, l2_mean = sample.means()
-        fid = {layer: sample.fid(layer) for layer in FID_LAYERS}
-        scores = {layer: ranking.score(fid[layer], lpips, l1_mean, l2_mean) for layer in FID_LAYERS}
+        pred, target = (_stack_by_layer(side) for side in (self.pred, self.target))
+        terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
+        scored = ScoredSet(tuple(row.name for row in self.rows), pred, target, terms).by_name()
+        lpips, l1_mean, l2_mean = scored.means()
+        fid = {layer: scored.fid(layer) for layer in FID_LAYERS}
+        scores = {layer: config.score(fid[layer], lpips, l1_mean, l2_mean) for layer in FID_LAYERS}
         height, width = self.sizes_px.most_common(1)[0][0]
         return TaskScore(
-            images=len(sample),
+            images=len(scored),
             size_px=(height, width),
             n_sizes=len(self.sizes_px),
             n_resampled=self.n_resampled,
@@ -260,21 +259,16 @@ class _Accumulator:
             lpips=lpips,
             l1=l1_mean,
             l2=l2_mean,
-            score=scores[ranking.fid_layer],
+            score=scores[config.fid_layer],
             score_by_layer=scores,
-            interval95=score_interval(sample, ranking),
-            columns=mean_extra_metrics([row.columns for row in self.rows]),
+            interval95=score_interval(scored, config),
+            extra_metrics=mean_extra_metrics([row.extra_metrics for row in self.rows]),
             per_image=tuple(sorted(self.rows, key=lambda row: row.name)),
-            sample=sample,
+            scored_set=scored,
         )
 
-    def _sample(self) -> ScoredSet:
-        made, real = (_by_layer(side) for side in (self.made, self.real))
-        terms = np.array([(row.lpips, row.l1, row.l2) for row in self.rows])
-        return ScoredSet(tuple(row.name for row in self.rows), made, real, terms)
 
-
-def _by_layer(side: Sequence[_Features]) -> dict[int, NDArray[np.float32]]:
+def _stack_by_layer(side: Sequence[_Features]) -> dict[int, NDArray[np.float32]]:
     rows = [one.rows for one in side if one.rows is not None]
     assert len(rows) == len(side)
     return {layer: np.stack([row[layer] for row in rows]) for layer in FID_LAYERS}

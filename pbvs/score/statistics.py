@@ -1,4 +1,4 @@
-"""Mean and covariance of features, streamed: for sets too large to keep, and to exchange with pytorch-fid."""
+"""Streamed mean and covariance of features, for sets too large for memory, in pytorch-fid's file format."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Statistics:
     def distance(self, other: Statistics) -> float:
         """The Fréchet distance of two Gaussians with these moments, see `pbvs.score.frechet`.
 
-        The trace of (C1 C2)^(1/2) is the sum of the singular values of S1 S2 for any S with S'S = C; from
-        features themselves (`frechet_distance`) it is exact also where images are fewer than features, here
-        to the rounding of the covariances' eigenvalues (1e-8 relative).
+        The trace of (C1 C2)^(1/2) is the sum of the singular values of S1 S2 for any S with S'S = C. Its
+        error is the rounding of the covariances' eigenvalues (1e-8 relative); computed from the features
+        (`frechet_distance`) it is exact also for fewer images than features.
 
         Raises:
             ScoreError: features of other layers.
@@ -33,7 +33,7 @@ class Statistics:
         if self.mean.shape != other.mean.shape:
             raise ScoreError(
                 f"statistics of {len(self.mean)} and {len(other.mean)} features cannot be compared",
-                next_step="take both of one layer",
+                next_step="use statistics of the same layer",
             )
         roots = [_root(covariance) for covariance in (self.covariance, other.covariance)]
         cross = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
@@ -42,8 +42,8 @@ class Statistics:
         return max(0.0, float(distance))
 
     def save(self, path: Path) -> None:
-        """Writes them as pytorch-fid does: an `.npz` with `mu` and `sigma`, whole or not at all."""
-        with atomic_write(path) as beside, beside.open("wb") as stream:
+        """Writes them as pytorch-fid does: an `.npz` with `mu` and `sigma`, atomically."""
+        with atomic_write(path) as tmp_path, tmp_path.open("wb") as stream:
             np.savez_compressed(stream, mu=self.mean, sigma=self.covariance)
 
     @classmethod
@@ -51,16 +51,16 @@ class Statistics:
         """Reads an `.npz` of `save` or of pytorch-fid.
 
         Raises:
-            ScoreError: the file is missing, torn, or holds something else.
+            ScoreError: the file is missing, truncated or corrupt, or has other contents.
         """
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 mean, covariance = (np.asarray(arrays[name], np.float64) for name in ("mu", "sigma"))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise ScoreError(
-                f"no statistics can be read: {error}",
+                f"the statistics cannot be read: {error}",
                 where=path,
-                next_step="give an .npz with mu and sigma, as `python -m pytorch_fid --save-stats` writes",
+                next_step="use an .npz with mu and sigma, as `python -m pytorch_fid --save-stats` writes",
             ) from error
         if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
             raise ScoreError(
@@ -70,9 +70,9 @@ class Statistics:
 
 
 class Moments:
-    """Takes features as they come, in memory for `D,D` numbers alone.
+    """Accumulates features in memory for `D,D` numbers.
 
-    By the pairwise update of Chan, Golub & LeVeque, The American Statistician 37(3), 1983, equation 2.1.
+    Pairwise update of Chan, Golub & LeVeque, The American Statistician 37(3), 1983, equation 2.1.
 
     Args:
         n_features: D.
@@ -84,19 +84,19 @@ class Moments:
         self._scatter = np.zeros((n_features, n_features))
 
     def add(self, rows: NDArray) -> None:
-        """Takes `n,D` features."""
+        """Adds `n,D` features."""
         rows = np.asarray(rows, np.float64)
         n_new, n_all = len(rows), self.n + len(rows)
         if not n_new:
             return
         mean = rows.mean(axis=0)
-        centred, apart = rows - mean, mean - self._mean
-        self._scatter += centred.T @ centred + np.outer(apart, apart) * (self.n * n_new / n_all)
-        self._mean += apart * (n_new / n_all)
+        centred, delta = rows - mean, mean - self._mean
+        self._scatter += centred.T @ centred + np.outer(delta, delta) * (self.n * n_new / n_all)
+        self._mean += delta * (n_new / n_all)
         self.n = n_all
 
     def statistics(self) -> Statistics:
-        """Of all that was added; ScoreError for fewer than 2 rows."""
+        """Of all added rows; ScoreError for fewer than 2."""
         if self.n < 2:
             raise ScoreError(f"statistics need at least 2 images, not {self.n}")
         return Statistics(self._mean.copy(), self._scatter / (self.n - 1))

@@ -1,12 +1,11 @@
-"""From translated images to a zip that the leaderboard takes, and the check that says so beforehand."""
+"""Packs translated images into a zip for the leaderboard, and checks a zip before its upload."""
 
 from pbvs.submission.build import BuiltZip, build
 from pbvs.submission.check import check
 from pbvs.submission.readme import ReadmeFields, parse
-from pbvs.submission.rules import TASKS, CheckReport, Expected, Problem
+from pbvs.submission.rules import CheckReport, Expected, Problem
 
 __all__ = [
-    "TASKS",
     "BuiltZip",
     "CheckReport",
     "Expected",

@@ -1,4 +1,4 @@
-"""The test inputs that a zip's images are to answer, one by one."""
+"""Compares the ids of a zip's images with those of the test inputs."""
 
 from __future__ import annotations
 
@@ -6,60 +6,48 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pbvs.archives.layouts import inputs_folder
+from pbvs.core.challenge import TASKS
 from pbvs.core.pixels import list_images
-from pbvs.submission.rules import TASKS, Problem, not_attempted_notes, some_of
+from pbvs.submission.rules import Problem, not_attempted_notes, some_of
 
 _MOST_NAMED = 10
 
 
-def input_ids(inputs: Path, task: str) -> set[str] | None:
-    """The ids (file stems) of a task's test inputs, or None when `inputs` holds none for it.
-
-    Looked for where `pbvs.archives.layouts.inputs_folder` says.
-    """
-    folder = inputs_folder(inputs, task)
-    ids = {path.stem for path in list_images(folder)} if folder else set()
-    return ids or None
-
-
-def compare(stems: Mapping[str, set[str]], inputs: Path) -> tuple[list[Problem], list[str]]:
-    """Problems and notes of the ids that a zip holds against those of the test inputs.
+def compare(ids: Mapping[str, set[str]], inputs: Path | None) -> tuple[list[Problem], list[str]]:
+    """Problems and notes of the ids in a zip against those (file stems) of the test inputs.
 
     Args:
-        stems: for each task that has a folder in the zip, the ids in it.
-        inputs: the folder of test inputs, as `input_ids` takes it.
+        ids: the ids in the zip, per task that has a folder in it.
+        inputs: the root of the test inputs, see `pbvs.archives.layouts.inputs_folder`; None skips the
+            comparison and leaves only the notes on tasks that are not attempted.
     """
-    wanted = {task: ids for task in TASKS if (ids := input_ids(inputs, task)) is not None}
+    if inputs is None:
+        return [], not_attempted_notes(ids)
+    wanted = {}
+    for task in TASKS:
+        folder = inputs_folder(inputs, task)
+        if images := list_images(folder) if folder else []:
+            wanted[task] = {path.stem for path in images}
     if not wanted:
-        what = "no test inputs are found there, so missing and extra images cannot be told"
-        cure = f"name a folder that holds test inputs in folders named {', '.join(TASKS)}"
-        return [Problem(str(inputs), what, cure, "missing")], not_attempted_notes(stems)
-    problems = [
-        problem
-        for task, ids in wanted.items()
-        if task in stems
-        for problem in _differences(task, stems[task], ids)
-    ]
-    notes = not_attempted_notes(stems, tuple(wanted))
-    notes += [f"{task}: no test inputs to compare its ids with" for task in sorted(set(stems) - set(wanted))]
-    return problems, notes
-
-
-def _differences(task: str, found: set[str], wanted: set[str]) -> list[Problem]:
-    """Ids of one task that are on one side only."""
+        what = "there are no test inputs, so missing and extra images cannot be found"
+        hint = f"name a folder that holds test inputs in folders named {', '.join(TASKS)}"
+        return [Problem(str(inputs), what, hint, "missing")], not_attempted_notes(ids)
     problems = []
-    missing, extra = _in_order(wanted - found), _in_order(found - wanted)
-    if missing:
-        what = (
-            f"{len(missing)} of {len(wanted)} images of {task} are missing: {some_of(missing, _MOST_NAMED)}"
-        )
-        cure = "translate these inputs too: the evaluation wants one image for each"
-        problems.append(Problem(f"{task}/", what, cure, "missing"))
-    if extra:
-        what = f"{len(extra)} images of {task} have no test input: {some_of(extra, _MOST_NAMED)}"
-        cure = f"take them out, or name them by their input's id, such as {_in_order(wanted)[0]}.png"
-        problems.append(Problem(f"{task}/", what, cure, "extra"))
-    return problems
+    for task in [task for task in wanted if task in ids]:
+        missing, extra = _in_order(wanted[task] - ids[task]), _in_order(ids[task] - wanted[task])
+        if missing:
+            what = f"{len(missing)} of {len(wanted[task])} images of {task} are missing"
+            hint = "translate these inputs too: the evaluation expects one image per input"
+            problems.append(Problem(f"{task}/", f"{what}: {some_of(missing, _MOST_NAMED)}", hint, "missing"))
+        if extra:
+            what = f"{len(extra)} images of {task} have no test input: {some_of(extra, _MOST_NAMED)}"
+            hint = f"remove them, or name them by their input's id, such as {_in_order(wanted[task])[0]}.png"
+            problems.append(Problem(f"{task}/", what, hint, "extra"))
+    notes = not_attempted_notes(ids, tuple(wanted))
+    notes += [
+        f"{task}: no test inputs to compare its ids with" for task in sorted(ids.keys() - wanted.keys())
+    ]
+    return problems, notes
 
 
 def _in_order(ids: set[str]) -> list[str]:

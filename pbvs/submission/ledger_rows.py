@@ -1,4 +1,4 @@
-"""What the ledger is told of a build and of a score."""
+"""The ledger's rows of builds and scores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pbvs.submission.ledger import Ledger
 
 
 def note_build(built: BuiltZip, predictions: Path, provenance: Mapping[str, Any]) -> int:
-    """Adds a zip: its hash and size, the images' fingerprints, and what each task's were made of.
+    """Adds a row for a zip: its hash and size, the images' fingerprints and their provenance.
 
     Args:
         built: the zip.
         predictions: the folder of task folders that it was built from.
-        provenance: of each task, what decided its images by fingerprint; None where that is not known.
+        provenance: per task, the fingerprints of what its images were computed from; None where unknown.
     """
     row = {
         "zip": str(built.path),
@@ -33,16 +33,16 @@ def note_build(built: BuiltZip, predictions: Path, provenance: Mapping[str, Any]
     return Ledger().add("build", row)
 
 
-def note_score(told: Mapping[str, Any], predictions: Mapping[str, Path], targets: Path) -> int:
-    """Adds a score with its rules and its weights' kind.
+def note_score(report: Mapping[str, Any], predictions: Mapping[str, Path], targets: Path) -> int:
+    """Adds a row for a score.
 
     Args:
-        told: the report's JSON.
+        report: the score report's JSON.
         predictions: the folder of each scored task.
-        targets: where the targets lie.
+        targets: the folder of targets.
     """
     row = {
-        "report": dict(told),
+        "report": dict(report),
         "predictions": _fingerprints(predictions),
         "targets": str(targets),
         "pbvs": pbvs.__version__,

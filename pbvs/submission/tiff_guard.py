@@ -15,17 +15,17 @@ _MOST_DIRECTORIES = 32  # pages and overviews
 
 
 class NotAnImage(Exception):
-    """The bytes cannot be decoded; the text says why. It never leaves this part of the package."""
+    """The bytes cannot be decoded; the text says why. Never raised outside `pbvs.submission`."""
 
 
 def guard_tiff(data: bytes) -> None:
-    """Passes a TIFF whose directories lie within the file and announce images of sane size.
+    """Accepts a TIFF whose directories lie within the file and declare images of sane size.
 
     Args:
         data: the whole file.
 
     Raises:
-        NotAnImage: not a TIFF, torn, or with announced sizes that no image of the challenge has.
+        NotAnImage: not a TIFF, truncated or corrupt, or it declares sizes that no image of the challenge has.
     """
     if not data:
         raise NotAnImage("the file is empty")

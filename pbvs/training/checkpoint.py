@@ -1,8 +1,8 @@
 """What survives a restart, each file whole or not there.
 
 `best.safetensors` and `last.safetensors` hold the networks' weights (`G.<name>`, `D.<name>`, and
-`G_ema.<name>` where an average was kept) with a header that says what they belong to; `training_state.pt`
-holds everything that `STATE_PARTS` names.
+`G_ema.<name>` where an average was kept) with the run's record; `training_state.pt` holds everything that
+`STATE_PARTS` names.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pbvs.core.errors import CheckpointError
 from pbvs.core.files import atomic_write
+from pbvs.training.run_record import RunRecord
 
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "training_state.pt"
 AVERAGE = "_ema"  # behind a network's name: its moving average
@@ -30,11 +31,13 @@ AVERAGE = "_ema"  # behind a network's name: its moving average
 STATE_PARTS = (
     *("images_seen", "networks", "averages", "optimizers", "scalers", "model"),
     *("best_score", "validated_at", "validations_since_best", "term_sums", "steps_in_sums", "seconds"),
+    "validation_px",
 )
+_ADDED = {"validation_px": None}  # parts that states of 0.1.0 lack, with what they stand for
 
 
-def save_weights(path: Path, networks: Mapping[str, nn.Module], header: Mapping[str, Any]) -> None:
-    """Writes all networks' weights with a JSON-like `header` to one safetensors file.
+def save_weights(path: Path, networks: Mapping[str, nn.Module], record: RunRecord) -> None:
+    """Writes all networks' weights with the run's record to one safetensors file.
 
     Raises:
         CheckpointError: it could not be written; what was at `path` is still there.
@@ -44,74 +47,80 @@ def save_weights(path: Path, networks: Mapping[str, nn.Module], header: Mapping[
         for network, module in networks.items()
         for name, tensor in module.state_dict().items()
     }
-    with _written(path) as beside:
-        save_file(tensors, beside, metadata={"pbvs": json.dumps(dict(header), sort_keys=True)})
+    with _atomic(path) as tmp_path:
+        save_file(tensors, tmp_path, metadata={"pbvs": record.to_json()})
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header of a weights file, without its tensors.
-
-    Raises:
-        CheckpointError: the file is missing, torn, or not written by pbvs.
-    """
-    return _read(path, prefixes=())[0]
-
-
-def load_weights(
-    path: Path, network: str, *, unwrap: bool = False
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header, and the state dict of one network (`G` or `D`) for use, on the CPU.
-
-    For use is its moving average, where the training kept one: that is what was validated. `unwrap` takes the
-    network itself.
+def read_record(path: Path) -> RunRecord:
+    """The record in a weights file, without its tensors.
 
     Raises:
-        CheckpointError: the file is missing, torn, or not written by pbvs.
+        CheckpointError: the file is missing, corrupt, or not written by pbvs.
     """
-    return _read(path, prefixes=(f"{network}.",) if unwrap else (f"{network}{AVERAGE}.", f"{network}."))
+    with _open_weights(path) as (record, _):
+        return record
 
 
-def _read(path: Path, prefixes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header and the tensors of the first of `prefixes` that has any."""
+def load_weights(path: Path, *, unaveraged: bool = False) -> tuple[RunRecord, dict[str, dict[str, Tensor]]]:
+    """The record, and the state dict of every network for use, on the CPU.
+
+    For use is a network's moving average, where the training kept one: that is what was validated.
+    `unaveraged` takes the networks themselves.
+
+    Raises:
+        CheckpointError: the file is missing, corrupt, or not written by pbvs.
+    """
+    with _open_weights(path) as (record, stream):
+        names = list(stream.keys())
+        networks = {name.partition(".")[0].removesuffix(AVERAGE) for name in names}
+        states: dict[str, dict[str, Tensor]] = {}
+        for network in sorted(networks):
+            prefixes = (f"{network}.",) if unaveraged else (f"{network}{AVERAGE}.", f"{network}.")
+            prefix = next(p for p in prefixes if any(name.startswith(p) for name in names))
+            states[network] = {
+                name.removeprefix(prefix): stream.get_tensor(name)
+                for name in names
+                if name.startswith(prefix)
+            }
+    return record, states
+
+
+@contextmanager
+def _open_weights(path: Path) -> Iterator[tuple[RunRecord, Any]]:
+    """The record, and the open safetensors file."""
     if not path.is_file():
         raise CheckpointError("there are no trained weights", where=path, next_step="train the task first")
-    tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as stream:
             header = (stream.metadata() or {}).get("pbvs")
-            names = list(stream.keys())
-            prefix = next((p for p in prefixes if any(name.startswith(p) for name in names)), None)
-            if prefix is not None:
-                wanted = [name for name in names if name.startswith(prefix)]
-                tensors = {name.removeprefix(prefix): stream.get_tensor(name) for name in wanted}
+            if header is None:
+                raise CheckpointError("the weights file was not written by pbvs", where=path)
+            yield RunRecord.from_dict(json.loads(header), path), stream
     except SafetensorError as error:
         raise CheckpointError(
-            f"the weights file is torn or of another kind: {error}",
+            f"the weights file is truncated, corrupt or of another kind: {error}",
             where=path,
-            next_step="take it away and train again; training goes on from its last checkpoint",
+            next_step="delete it and retrain; training resumes from its last checkpoint",
         ) from error
-    if header is None:
-        raise CheckpointError("the weights file was not written by pbvs", where=path)
-    return json.loads(header), tensors
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes the training state; exactly `STATE_PARTS` must be given.
+    """Writes the training state, exactly the `STATE_PARTS`.
 
     Raises:
         CheckpointError: it could not be written; what was at `path` is still there.
     """
     assert set(state) == set(STATE_PARTS), sorted(set(state) ^ set(STATE_PARTS))
-    with _written(path) as beside, beside.open("wb") as stream:
+    with _atomic(path) as tmp_path, tmp_path.open("wb") as stream:
         torch.save(dict(state), stream)
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """As `atomic_write`; what fails says so and what is left."""
+def _atomic(path: Path) -> Iterator[Path]:
+    """As `atomic_write`; a failure says what is left."""
     try:
-        with atomic_write(path) as beside:
-            yield beside
+        with atomic_write(path) as tmp_path:
+            yield tmp_path
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         kept = "the one before it is still there" if path.is_file() else "there is none before it"
@@ -126,7 +135,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Reads the training state.
 
     Raises:
-        CheckpointError: the file is torn or of another version.
+        CheckpointError: the file is corrupt or of another version.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -136,6 +145,8 @@ def load_state(path: Path) -> dict[str, Any]:
             where=path,
             next_step="start over with --fresh; the old run is kept aside with its weights",
         ) from error
+    if isinstance(state, dict):
+        state = _ADDED | state
     if not isinstance(state, dict) or set(state) != set(STATE_PARTS):
         raise CheckpointError(
             "the training state is of another version",

@@ -1,4 +1,4 @@
-"""What stops a run, in words: batches that do not fit, spoilt weights, no memory, no space."""
+"""What stops a run: batches that do not fit, weights that are not finite, no memory, no space."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -15,13 +14,14 @@ from torch.nn.utils import get_total_norm
 
 from pbvs.core.errors import CheckpointError, TrainingError, UsageError
 from pbvs.networks.state_dicts import mismatches, unlike
+from pbvs.training.run_record import RunRecord
 from pbvs.training.schedule import TrainingConfig
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_batches(config: TrainingConfig, images_per_epoch: int, processes: int) -> None:
-    """Whether batches can be made of the images, and shared.
+    """Checks that the images fill a batch, and that the batch divides among processes and parts.
 
     Raises:
         UsageError: the processes and parts do not divide the batch.
@@ -29,9 +29,9 @@ def check_batches(config: TrainingConfig, images_per_epoch: int, processes: int)
     """
     parts = processes * config.accumulate
     if config.batch_size % parts:
-        told = f" taken in {config.accumulate} parts" if config.accumulate > 1 else ""
+        in_parts = f" taken in {config.accumulate} parts" if config.accumulate > 1 else ""
         raise UsageError(
-            f"a batch of {config.batch_size}{told} cannot be shared by {processes} devices",
+            f"a batch of {config.batch_size}{in_parts} cannot be shared by {processes} devices",
             where="training.batch_size",
             next_step=f"set a multiple of {parts}",
         )
@@ -46,21 +46,23 @@ def check_batches(config: TrainingConfig, images_per_epoch: int, processes: int)
 def check_networks(
     networks: Mapping[str, nn.Module], states: Mapping[str, Mapping[str, Tensor]], path: Path
 ) -> None:
-    """Whether a checkpoint's weights fit all networks.
+    """Checks that a checkpoint's weights fit all networks.
 
     Raises:
         CheckpointError: they do not; every name and shape that differs is listed.
     """
-    told = [f"{name}: a network that the checkpoint has not" for name in networks if name not in states]
-    told += [f"{name}: a network that only the checkpoint has" for name in states if name not in networks]
+    diffs = [
+        f"{name}: this network is missing from the checkpoint" for name in networks if name not in states
+    ]
+    diffs += [f"{name}: this network is only in the checkpoint" for name in states if name not in networks]
     for name in networks:
-        told += [f"{name}.{words}" for words in mismatches(networks[name], states.get(name, {}))]
-    if told:
-        raise unlike(told, path, "resume with the settings it was begun with, or start over with --fresh")
+        diffs += [f"{name}.{diff}" for diff in mismatches(networks[name], states.get(name, {}))]
+    if diffs:
+        raise unlike(diffs, path, "resume with the settings it was begun with, or start over with --fresh")
 
 
 def check_finite(networks: Iterable[nn.Module], folder: Path) -> None:
-    """Whether weights may be kept: a gradient that was not finite spoils them though the loss was.
+    """Checks that all weights are finite: a gradient may overflow though the loss did not.
 
     Raises:
         TrainingError: a weight is not finite.
@@ -77,9 +79,9 @@ def check_finite(networks: Iterable[nn.Module], folder: Path) -> None:
 
 @contextmanager
 def translate_errors(
-    config: TrainingConfig, header: Mapping[str, Any], fabric: Fabric, folder: Path
+    config: TrainingConfig, record: RunRecord, fabric: Fabric, folder: Path
 ) -> Iterator[None]:
-    """Within the block, memory or disk space that runs out says what to do.
+    """Within the block, running out of memory or disk space becomes an error that says what to do.
 
     Raises:
         TrainingError: in place of torch's error of memory.
@@ -91,7 +93,7 @@ def translate_errors(
         raise TrainingError(
             f"the device's memory ran out: {str(error).splitlines()[0]}",
             where=folder,
-            next_step=f"lower one of: {_what_to_lower(config, header, fabric)}; "
+            next_step=f"lower one of: {_what_to_lower(config, record, fabric)}; "
             "the same command then goes on from the last checkpoint (with --resume where settings changed)",
         ) from error
     except OSError as error:
@@ -104,16 +106,16 @@ def translate_errors(
         ) from error
 
 
-def _what_to_lower(config: TrainingConfig, header: Mapping[str, Any], fabric: Fabric) -> str:
-    size = "x".join(str(n) for n in header.get("size_px", ())) or "the task's"
+def _what_to_lower(config: TrainingConfig, record: RunRecord, fabric: Fabric) -> str:
+    size = "x".join(str(n) for n in record.size_px)
     ways = [f"size_px (now {size})", f"training.crop_px (now {config.crop_px or 'the whole image'})"]
     if config.batch_size > config.accumulate:
         ways.append(
             f"training.batch_size (now {config.batch_size}), or take it in more parts with "
             f"training.accumulate (now {config.accumulate})"
         )
-    if not config.checkpointing:
-        ways.append("activations kept, with training.checkpointing=true")
+    if not config.activation_checkpointing:
+        ways.append("stored activations, with training.activation_checkpointing=true")
     if getattr(fabric.strategy.precision, "precision", "") == "32-true":
         ways.append("precision, with --precision bf16-mixed")
     return ", ".join(ways)

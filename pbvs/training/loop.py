@@ -1,8 +1,8 @@
 """The training loop: set up, resume, step, report, validate, save.
 
-It knows phases, not losses (see `pbvs.training.system`). The order of the data and everything drawn at
-random depend only on the seed, the process and the number of images seen, so a run that was stopped goes
-on with the same batches and ends with the same weights as one that was not.
+It knows phases and named stages, not systems or losses (see `pbvs.training.system`). The order of the data
+and everything random depend only on the seed, the process and the number of images seen, so a run that was
+stopped resumes with the same batches and ends with the same weights as one that was not.
 
 With several processes the first one alone validates, writes checkpoints and logs; the others wait.
 """
@@ -14,54 +14,66 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from pbvs.core.errors import CheckpointError
-from pbvs.dataset.batches import Batches, BatchSampler
-from pbvs.pipeline.validation import Validation
+from pbvs.dataset.batches import Batch, Batches, BatchSampler
 from pbvs.training import checkpoint, faults
 from pbvs.training.curves import Curves
 from pbvs.training.ema import EMA
 from pbvs.training.interrupt import Interrupted, StopRequest, stop_request
-from pbvs.training.memory_format import apply_memory_format, as_plain
+from pbvs.training.memory_format import apply_memory_format, in_plain_format
 from pbvs.training.meter import Meter
+from pbvs.training.run_record import RunRecord
 from pbvs.training.schedule import TrainingConfig
 from pbvs.training.step import scalers_for, train_step
-from pbvs.training.system import Batch, TrainedModel, unwrap
+from pbvs.training.system import SchedulePoint, System, Translation, unwrap
 
 _CHECKPOINT_SECONDS = 300.0
 _LOG_EVERY_STEPS = 20
 # What the trainer itself must take over a restart, by the names of `STATE_PARTS`.
-_NUMBERS = ("images_seen", "validated_at", "best_score", "validations_since_best")
+_NUMBERS = ("images_seen", "validated_at", "best_score", "validations_since_best", "validation_px")
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 Warn = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Validation:
+    """The result of a validation: values by the names of their curves, and a grid of pictures, `H,W,3`."""
+
+    values: dict[str, float]
+    grid: NDArray[np.uint8]
+
+
 class Validates(Protocol):
     """What the loop asks of a validator; `pbvs.pipeline.validation.Validator` is one."""
 
-    def score(self, network: nn.Module, images_seen: int) -> Validation:
-        """Values by the names of their curves, `score` (lower is better) among them, and pictures."""
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """Height and width at which it scores: scores of other sizes do not compare."""
+
+    def score(self, translation: Translation, images_seen: int) -> Validation:
+        """Values, `score` (lower is better) among them, and pictures."""
 
 
 @dataclass
 class Job:
     """Everything a run is made of.
 
-    `header` goes into every weights file; `images_per_epoch` is the number of draws of `dataset`, which
+    `record` goes into every weights file; `images_per_epoch` is the number of pairs of `dataset`, which
     takes any number from 0 to the last image of the last epoch.
     """
 
     folder: Path
-    header: dict[str, Any]
-    model: TrainedModel
+    record: RunRecord
+    system: System
     config: TrainingConfig
     dataset: Dataset
     images_per_epoch: int
@@ -95,30 +107,40 @@ class Trainer:
     Args:
         job: what to train.
         fabric: of `pbvs.core.fabric.make_fabric`.
-        report: told now and then how many images are done, of how many, and some numbers; first process only.
-        warn: told in a line what slows the run; None: nobody.
+        report: called now and then with images done, images in all, and some numbers; first process only.
+        warn: called with a line about what slows the run.
 
     Raises:
         UsageError, TrainingError: the batches do not fit; see `pbvs.training.faults.check_batches`.
-        CheckpointError: the state in the folder is torn or of other networks.
+        CheckpointError: the state in the folder is corrupt or of other networks.
     """
 
     def __init__(self, job: Job, fabric: Fabric, report: Report, warn: Warn | None = None):
         self.job, self.fabric, self.config = job, fabric, job.config
         self.report, self.warn = report, warn
         faults.check_batches(job.config, job.images_per_epoch, fabric.world_size)
-        apply_memory_format(job.model, job.config, fabric.device)
-        job.model.setup(fabric)
-        self.networks = {name: unwrap(network) for name, network in job.model.networks.items()}
-        self.scalers = scalers_for(job.model, fabric)
-        followed = {name: self.networks[name] for name in job.model.ensemble_mean if job.config.ema}
+        apply_memory_format(job.system, job.config, fabric.device)
+        job.system.setup(fabric)
+        self.networks = {name: unwrap(network) for name, network in job.system.networks.items()}
+        self.scalers = scalers_for(job.system, fabric)
+        followed = {name: self.networks[name] for name in job.system.translators if job.config.ema}
         self.averages = EMA(followed, job.config.ema or 0.0)
         self.meter = Meter()
         self.images_seen, self.validated_at, self.validations_since_best = 0, 0, 0
         self.best_score: float | None = None
+        self.validation_px = job.validator.size_px if job.validator else None
         self._resume()
-        self._check_same()
-        self.batches = Batches(job.dataset, self._positions(), fabric.device, job.data_workers)
+        if fabric.broadcast(self.images_seen) != self.images_seen:
+            raise CheckpointError(
+                "the processes find different checkpoints",
+                where=job.folder,
+                next_step="put the run folder where all machines see it",
+            )
+        starts = range(self.images_seen, job.total_images, job.config.batch_size)
+        positions = BatchSampler(
+            starts, job.config.batch_size, job.config.accumulate, fabric.global_rank, fabric.world_size
+        )
+        self.batches = Batches(job.dataset, positions, fabric.device, job.data_workers)
 
     def run(self) -> Outcome:
         """Trains to the end of the schedule, or until patience ends.
@@ -129,10 +151,12 @@ class Trainer:
             Interrupted: a signal asked to stop; a checkpoint was written.
         """
         job, images_before = self.job, self.images_seen
-        with faults.translate_errors(job.config, job.header, self.fabric, job.folder), stop_request() as stop:
+        with faults.translate_errors(job.config, job.record, self.fabric, job.folder), stop_request() as stop:
             with self._curves() as curves:
                 self._train(stop, curves)
-            self._finish()
+            if self.best_score is None:  # nothing was held out: the last weights are all there is
+                self._save_weights(checkpoint.BEST)
+            self.fabric.barrier()
         return Outcome(
             images_seen=self.images_seen,
             images_now=self.images_seen - images_before,
@@ -143,12 +167,10 @@ class Trainer:
         )
 
     def _train(self, stop: StopRequest, curves: Curves | None) -> None:
-        """Steps until the end; a killed run's validation is made up for first."""
+        """Steps until the end; makes up first for the validation that a killed run missed."""
         self._validate_if_due(curves)
-        if self._out_of_patience():
-            return
         saved = time.monotonic()
-        for batch in self.batches:
+        for batch in () if self._out_of_patience() else self.batches:
             self._step(batch)
             self._log(curves)
             signal_number = stop.agreed()
@@ -169,24 +191,20 @@ class Trainer:
             return nullcontext()
         return Curves(self.job.folder, {"validation": self.validated_at}, self.images_seen)
 
-    def _positions(self) -> BatchSampler:
-        config, fabric = self.config, self.fabric
-        starts = range(self.images_seen, self.job.total_images, config.batch_size)
-        return BatchSampler(
-            starts, config.batch_size, config.accumulate, fabric.global_rank, fabric.world_size
-        )
-
     def _step(self, batch: Batch) -> None:
         began, config, per_epoch = time.monotonic(), self.config, self.job.images_per_epoch
         rng = np.random.SeedSequence([config.seed, self.fabric.global_rank, self.images_seen])
         torch.manual_seed(int(rng.generate_state(1, np.uint64)[0]))
-        last = max(0, self.images_seen - config.batch_size)
-        self.job.model.begin_step(self.images_seen // per_epoch, last // per_epoch)
+        previous = max(0, self.images_seen - config.batch_size)
+        stage, _ = config.stage_at(self.images_seen, per_epoch)
+        point = SchedulePoint(stage.name, self.images_seen // per_epoch, previous // per_epoch)
+        self.job.system.begin_step(point)
         losses = train_step(
-            self.job.model,
+            self.job.system,
             batch,
             self.fabric,
-            config.learning_rate(self.images_seen, per_epoch),
+            self._learning_rates(),
+            point=point,
             accumulate=config.accumulate,
             clip_norm=config.clip_norm,
             scalers=self.scalers,
@@ -195,14 +213,21 @@ class Trainer:
         self.averages.update(self.images_seen, config.batch_size)
         self.meter.add(losses, config.batch_size, time.monotonic() - began)
 
+    def _learning_rates(self) -> dict[str, float]:
+        phases = list(self.job.system.optimizers)
+        return self.config.learning_rates(self.images_seen, self.job.images_per_epoch, phases)
+
     def _log(self, curves: Curves | None) -> None:
         if self.meter.steps < _LOG_EVERY_STEPS and self.images_seen < self.job.total_images:
             return
         means, waiting = self.meter.means(), self.batches.waiting_seconds
         times = self.meter.times(waiting)
         if curves is not None:
-            rate = self.config.learning_rate(self.images_seen, self.job.images_per_epoch)
-            curves.add("training", self.images_seen, {"learning_rate": rate, **means})
+            rates = self._learning_rates()
+            named = {f"learning_rate_{phase}": rate for phase, rate in rates.items()}
+            if len(set(rates.values())) == 1:
+                named = {"learning_rate": next(iter(rates.values()))}
+            curves.add("training", self.images_seen, {**named, **means})
             curves.add("times", self.images_seen, times)
             left = self.meter.seconds_left(self.job.total_images - self.images_seen)
             speed = {"images/s": times["images_per_second"], "minutes left": left / 60}
@@ -227,10 +252,10 @@ class Trainer:
         self._save()  # a scheduler may kill a run that does not end in time, and a validation can be long
         score = float("nan")
         if curves is not None:
-            found = self.job.validator.score(self._network_for_use(), self.images_seen)
-            score = found.values["score"]
-            curves.add("validation", self.images_seen, found.values)
-            curves.add_picture(self.images_seen, found.grid)
+            result = self.job.validator.score(self._translation(), self.images_seen)
+            score = result.values["score"]
+            curves.add("validation", self.images_seen, result.values)
+            curves.add_picture(self.images_seen, result.grid)
         score = self.fabric.broadcast(score)
         self.validated_at = self.images_seen
         self.validations_since_best += 1
@@ -239,33 +264,37 @@ class Trainer:
             self._save_weights(checkpoint.BEST)
         self._save()
 
-    def _network_for_use(self) -> nn.Module:
-        """The network as translation will run it: its average where there is one, without any switch."""
-        name = self.job.model.translating
-        network = self.averages.networks.get(name, self.networks[name])
-        return as_plain(network) if self.config.channels_last or self.config.compile else network
+    def _translation(self) -> Translation:
+        """The networks as inference will run them: averages where there are any, without any switch."""
+        names = self.job.system.translators
+        networks = {name: self.averages.networks.get(name, self.networks[name]) for name in names}
+        if self.config.channels_last or self.config.compile:
+            networks = {name: in_plain_format(network) for name, network in networks.items()}
+        return Translation(type(self.job.system), networks)
 
     def _save_weights(self, name: str) -> None:
         if not self.fabric.is_global_zero:
             return
         averages = {k + checkpoint.AVERAGE: v for k, v in self.averages.networks.items()}
-        header = {**self.job.header, "images_seen": self.images_seen, "best_score": self.best_score}
-        checkpoint.save_weights(self.job.folder / name, self.networks | averages, header)
+        record = self.job.record.at(self.images_seen, self.best_score)
+        checkpoint.save_weights(self.job.folder / name, self.networks | averages, record)
 
     def _save(self) -> None:
+        """Writes the training state, and the weights as they are: an interrupted run can translate too."""
         if not self.fabric.is_global_zero:
             return
         faults.check_finite(self.networks.values(), self.job.folder)
         state = {
             "networks": {k: v.state_dict() for k, v in self.networks.items()},
             "averages": self.averages.state(),
-            "optimizers": {k: v.state_dict() for k, v in self.job.model.optimizers.items()},
+            "optimizers": {k: v.state_dict() for k, v in self.job.system.optimizers.items()},
             "scalers": {k: v.state_dict() for k, v in self.scalers.items()},
-            "model": self.job.model.state(),
+            "model": self.job.system.state(),
             **self.meter.state(),
             **{part: getattr(self, part) for part in _NUMBERS},
         }
         checkpoint.save_state(self.job.folder / checkpoint.STATE, state)
+        self._save_weights(checkpoint.LAST)
 
     def _resume(self) -> None:
         path = self.job.folder / checkpoint.STATE
@@ -275,28 +304,18 @@ class Trainer:
         faults.check_networks(self.networks, state["networks"], path)
         for name, network in self.networks.items():
             network.load_state_dict(state["networks"][name])
-        for name, optimizer in self.job.model.optimizers.items():
+        for name, optimizer in self.job.system.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         for name, scaler in self.scalers.items():
             if state["scalers"][name]:  # empty where the run was begun in another precision
                 scaler.load_state_dict(state["scalers"][name])
         self.averages.load_state(state["averages"])
-        self.job.model.load_state(state["model"])
+        self.job.system.load_state(state["model"])
         self.meter.load_state(state, self.fabric.device)
+        validation_px = self.validation_px
         for part in _NUMBERS:
             setattr(self, part, state[part])
-
-    def _check_same(self) -> None:
-        """Whether all processes found the same state."""
-        if self.fabric.broadcast(self.images_seen) != self.images_seen:
-            raise CheckpointError(
-                "the processes find different checkpoints",
-                where=self.job.folder,
-                next_step="put the run folder where all machines see it",
-            )
-
-    def _finish(self) -> None:
-        self._save_weights(checkpoint.LAST)
-        if self.best_score is None:  # nothing was held out: the last weights are all there is
-            self._save_weights(checkpoint.BEST)
-        self.fabric.barrier()
+        before = state["validation_px"] or self.job.record.size_px  # 0.1.0 scored at the working size
+        if validation_px is not None and tuple(before) != tuple(validation_px):
+            self.best_score, self.validations_since_best = None, 0
+        self.validation_px = validation_px

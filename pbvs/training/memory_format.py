@@ -13,28 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from pbvs.core.errors import TrainingError
-from pbvs.networks.layers import NormName, ResidualBlock, norm_layer
+from pbvs.networks import NormName
+from pbvs.networks.layers import ResidualBlock, norm_layer
 from pbvs.training.schedule import TrainingConfig
-from pbvs.training.system import TrainedModel
+from pbvs.training.system import System
 
 _LARGEST_ERROR = 1e-9  # relative, in float64
 
 
-def apply_memory_format(model: TrainedModel, config: TrainingConfig, device: torch.device) -> None:
-    """Applies `checkpointing`, `channels_last` and `compile` to a model's networks; before its `setup`.
+def apply_memory_format(system: System, config: TrainingConfig, device: torch.device) -> None:
+    """Applies `activation_checkpointing`, `channels_last` and `compile` to the networks; before `setup`.
 
     Raises:
         TrainingError: with a switch on, gradients on this device differ from the plain path's.
     """
     if config.channels_last or config.compile:
         check_gradients(device, channels_last=config.channels_last, compiled=config.compile)
-    for network in model.networks.values():
-        if hasattr(network, "checkpointing"):
-            setattr(network, "checkpointing", config.checkpointing)  # noqa: B010 - any kind of module
+    for network in system.networks.values():
+        if hasattr(network, "activation_checkpointing"):
+            network.activation_checkpointing = config.activation_checkpointing  # type: ignore[assignment]
         _apply(network, config.channels_last, config.compile)
 
 
-def as_plain(network: nn.Module) -> nn.Module:
+def in_plain_format(network: nn.Module) -> nn.Module:
     """A copy of a network, not compiled and in the usual memory format, as translation runs it."""
     return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
 

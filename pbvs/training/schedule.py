@@ -1,16 +1,21 @@
-"""How long, how fast and how often: the training settings of a task file."""
+"""How long, how fast and how often: the training settings of a task file. Needs no torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from pbvs.core.config import Config
+from pbvs.core.errors import did_you_mean
 
 Decay = Literal["constant", "linear", "linear_by_epoch"]
+Rate = Annotated[float, Field(gt=0)]
 
 
-class Stage(BaseModel):
-    """Some epochs at one learning rate, held or falling to zero.
+class Stage(Config):
+    """Some epochs at one learning rate per phase, held or falling to zero.
 
     Decays: `linear` falls with every image. `linear_by_epoch` is held within an epoch, and each of n epochs
     is 1/n of the stage's rate lower than the one before, as in NVIDIA/pix2pixHD (`update_learning_rate`,
@@ -18,44 +23,44 @@ class Stage(BaseModel):
     at the same rate; at the end of the stage the first has come to 0, the second is still at 1/n.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+    name: str = Field(default="main", description="by which the system knows what this stage trains")
     epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
+    learning_rate: Rate | dict[str, Rate] = Field(description="of all phases, or by phase")
     decay: Decay = "constant"
 
-    def rate(self, images: int, images_per_epoch: int) -> float:
-        """The learning rate after `images` images of the stage."""
+    def factor(self, images: int, images_per_epoch: int) -> float:
+        """The fraction of the learning rate in force after `images` images of the stage."""
         if self.decay == "constant":
-            return self.learning_rate
+            return 1.0
         epochs_done = images / images_per_epoch if self.decay == "linear" else images // images_per_epoch
-        return self.learning_rate * max(0.0, 1.0 - epochs_done / self.epochs)
+        return max(0.0, 1.0 - epochs_done / self.epochs)
 
 
-class TrainingConfig(BaseModel):
+class OptimizerConfig(Config):
+    """Adam of one phase, where it differs from the others."""
+
+    betas: tuple[float, float] | None = Field(default=None, description="none: those of the training")
+
+
+class TrainingConfig(Config):
     """The schedule and the batches; Adam's numbers are pix2pixHD's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     stages: tuple[Stage, ...] = Field(min_length=1)
-    batch_size: int = Field(default=1, ge=1, description="images a step, over all devices and parts")
+    batch_size: int = Field(default=1, ge=1, description="images per step, over all devices and parts")
     accumulate: int = Field(
         default=1, ge=1, description="parts that a step's images are taken in, for memory"
     )
     betas: tuple[float, float] = (0.5, 0.999)
+    optimizers: dict[str, OptimizerConfig] = Field(default={}, description="by phase, what differs there")
     clip_norm: float | None = Field(
-        default=None, gt=0, description="longest gradient of each network; none: not limited"
+        default=None, gt=0, description="longest gradient of each phase; none: not limited"
     )
     ema: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="moving average of the generator, validated and used in its place: the part kept with "
-        "each image (0.999 halves in 693 images); none: no average",
-    )
-    pool_size: int = Field(default=0, ge=0, description="images kept for the discriminator; 0: no pool")
-    fix_global_epochs: int = Field(
-        default=0, ge=0, description="first epochs in which the outermost local enhancer is trained alone"
+        description="moving average of the translating networks, validated and used in their place: the part "
+        "kept with each image (0.999 halves in 693 images); none: no average",
     )
     crop_px: int | None = Field(
         default=None, ge=32, description="side of random crops; none: the whole image"
@@ -67,8 +72,8 @@ class TrainingConfig(BaseModel):
     patience: int | None = Field(
         default=None, ge=1, description="validations without a better score that end the run; none: no end"
     )
-    checkpointing: bool = Field(
-        default=False, description="compute activations twice in place of keeping them: less memory"
+    activation_checkpointing: bool = Field(
+        default=False, description="recompute activations instead of storing them: less memory"
     )
     channels_last: bool = Field(default=False, description="networks in this memory format")
     compile: bool = Field(default=False, description="networks through torch.compile")
@@ -79,19 +84,44 @@ class TrainingConfig(BaseModel):
         """Epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
-    def learning_rate(self, images_seen: int, images_per_epoch: int) -> float:
-        """The learning rate after `images_seen` images; beyond the last stage as at its end."""
+    def betas_of(self, phase: str) -> tuple[float, float]:
+        """Adam's betas of one phase's optimiser."""
+        own = self.optimizers.get(phase)
+        return self.betas if own is None or own.betas is None else own.betas
+
+    def stage_at(self, images_seen: int, images_per_epoch: int) -> tuple[Stage, int]:
+        """The stage after `images_seen` images, and how many of these belong to it; at the end, the last."""
         start = 0
         for stage in self.stages:
             images = stage.epochs * images_per_epoch
             if images_seen < start + images or stage is self.stages[-1]:
-                return stage.rate(min(images_seen - start, images), images_per_epoch)
+                return stage, min(images_seen - start, images)
             start += images
         raise AssertionError("a schedule has at least one stage")
+
+    def learning_rates(
+        self, images_seen: int, images_per_epoch: int, phases: Sequence[str]
+    ) -> dict[str, float]:
+        """The learning rate of each phase after `images_seen` images; beyond the last stage as at its end."""
+        stage, images = self.stage_at(images_seen, images_per_epoch)
+        factor, rate = stage.factor(images, images_per_epoch), stage.learning_rate
+        return {p: factor * (rate if isinstance(rate, float) else rate[p]) for p in phases}
 
     def validation_images(self, images_per_epoch: int) -> int:
         """After how many images each validation comes."""
         return self.validate_every_images or self.validate_every_epochs * images_per_epoch
+
+    def check_phases(self, phases: Sequence[str]) -> None:
+        """Raises ValueError where a setting names a phase that is not among `phases`, or leaves one out."""
+        for phase in self.optimizers:
+            if phase not in phases:
+                raise ValueError(f"training.optimizers: no phase {phase!r}; {did_you_mean(phase, [*phases])}")
+        for stage in self.stages:
+            if isinstance(stage.learning_rate, dict) and set(stage.learning_rate) != set(phases):
+                raise ValueError(
+                    f"training.stages ({stage.name}): learning_rate has {', '.join(stage.learning_rate)}; "
+                    f"the phases are {', '.join(phases)}"
+                )
 
     @model_validator(mode="after")
     def _divides(self) -> TrainingConfig:

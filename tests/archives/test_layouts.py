@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pbvs.archives import layouts
-from pbvs.archives.layouts import Entry, find_images, is_litter, time_in_name
+from pbvs.archives.layouts import Entry, find_images, is_ignored, time_in_name
 
 
 def touch(root: Path, *names: str) -> None:
@@ -62,20 +62,26 @@ def test_unpacked_twice_and_any_folder_name_in_an_archive(tmp_path):
     assert (entry.city, entry.location) == ("Bingham", "chip7")
 
 
-def test_litter_and_other_places_are_passed_over(tmp_path):
-    place = "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0"
-    touch(tmp_path, f"{place}/a_rgb.tif", f"{place}/._a_rgb.tif", f"{place}/.DS_Store", f"{place}/notes.txt")
-    touch(tmp_path, f"__MACOSX/{place}/b_rgb.tif", "test/sar2rgb/0.tiff", "test/sar2eo/0.png")
-    touch(tmp_path, f"done/{place}/c_rgb.tif", "done/prepared.json")
-    found = find_images(tmp_path)
-    assert [e.path.name for e in found.entries] == ["a_rgb.tif"]
-    assert found.n_litter == 3
-    assert is_litter("__MACOSX")
-    assert not is_litter("a_rgb.tif")
+def test_system_files_and_other_folders_are_ignored(tmp_path):
+    location = "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0"
+    touch(
+        tmp_path,
+        f"{location}/a_rgb.tif",
+        f"{location}/._a_rgb.tif",
+        f"{location}/.DS_Store",
+        f"{location}/notes.txt",
+    )
+    touch(tmp_path, f"__MACOSX/{location}/b_rgb.tif", "test/sar2rgb/0.tiff", "test/sar2eo/0.png")
+    touch(tmp_path, f"done/{location}/c_rgb.tif", "done/prepared.json")
+    listing = find_images(tmp_path)
+    assert [e.path.name for e in listing.entries] == ["a_rgb.tif"]
+    assert listing.n_ignored == 3
+    assert is_ignored("__MACOSX")
+    assert not is_ignored("a_rgb.tif")
 
 
 @pytest.mark.parametrize(
-    ("name", "taken"),
+    ("name", "acquired_at"),
     [
         ("m_4709963_20140720", "2014-07-20"),
         ("m_3911155_ne_12_1_20160719_20161004", "2016-07-19"),
@@ -106,18 +112,19 @@ def test_litter_and_other_places_are_passed_over(tmp_path):
         ("mosiac", ""),
     ],
 )
-def test_time_in_name(name, taken):
-    assert time_in_name(name) == taken
-    assert not taken or datetime.datetime.fromisoformat(taken).isoformat().startswith(taken)
+def test_time_in_name(name, acquired_at):
+    assert time_in_name(name) == acquired_at
+    if acquired_at:
+        assert datetime.datetime.fromisoformat(acquired_at).isoformat().startswith(acquired_at)
 
 
 def test_a_folder_linked_to_itself_ends(tmp_path):
     touch(tmp_path, "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0/a_rgb.tif")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "itself").symlink_to(tmp_path / "itself")
-    found = find_images(tmp_path)
-    assert len(found.entries) == 1
-    assert found.unreadable == []
+    listing = find_images(tmp_path)
+    assert len(listing.entries) == 1
+    assert listing.unreadable == []
 
 
 def test_linked_folders_count_by_the_name_of_the_link(tmp_path):
@@ -133,47 +140,51 @@ def test_linked_folders_count_by_the_name_of_the_link(tmp_path):
     assert find_images(tmp_path / "link" / "..").entries == find_images(tmp_path).entries
 
 
-def test_a_folder_that_may_not_be_listed_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_may_not_be_listed_is_reported(tmp_path, monkeypatch):
     touch(tmp_path, *(f"Train_Data_Bingham_SAR_IR_RGB/{n}.0_2.0/a_rgb.tif" for n in (1, 2)))
     real = os.scandir
 
-    def refusing(place):
-        if Path(place).name == "1.0_2.0":
-            raise PermissionError(13, "Permission denied", str(place))
-        return real(place)
+    def refusing(path):
+        if Path(path).name == "1.0_2.0":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    found = find_images(tmp_path)
-    assert [e.location for e in found.entries] == ["2.0_2.0"]
-    ((path, why),) = found.unreadable
+    listing = find_images(tmp_path)
+    assert [e.location for e in listing.entries] == ["2.0_2.0"]
+    ((path, why),) = listing.unreadable
     assert path == "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0"
     assert "Permission denied" in why
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux only")
-def test_names_that_are_no_text_are_told(tmp_path):
+def test_names_that_are_not_utf8_are_reported(tmp_path):
     touch(tmp_path, "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0/a_rgb.tif")
-    place = os.fsencode(tmp_path / "Train_Data_Bingham_SAR_IR_RGB")
-    Path(os.fsdecode(place + b"/1.0_2.0/caf\xe9_rgb.tif")).write_bytes(b"x")
-    Path(os.fsdecode(place + b"/\xe9")).mkdir()
-    found = find_images(tmp_path)
-    assert [e.file for e in found.entries] == ["Train_Data_Bingham_SAR_IR_RGB/1.0_2.0/a_rgb.tif"]
-    assert [place for place, _ in found.unreadable] == [
+    archive = os.fsencode(tmp_path / "Train_Data_Bingham_SAR_IR_RGB")
+    Path(os.fsdecode(archive + b"/1.0_2.0/caf\xe9_rgb.tif")).write_bytes(b"x")
+    Path(os.fsdecode(archive + b"/\xe9")).mkdir()
+    listing = find_images(tmp_path)
+    assert [e.file for e in listing.entries] == ["Train_Data_Bingham_SAR_IR_RGB/1.0_2.0/a_rgb.tif"]
+    assert [path for path, _ in listing.unreadable] == [
         "Train_Data_Bingham_SAR_IR_RGB",
         "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0",
     ]
-    assert all(why.isascii() and "udce9" in why for _, why in found.unreadable)
+    assert all(why.isascii() and "udce9" in why for _, why in listing.unreadable)
 
 
-def test_files_beside_an_image_are_noticed(tmp_path):
-    place = "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0"
-    touch(tmp_path, *(f"{place}/{name}" for name in ("a_rgb.tif", "b_rgb.TIF", "c_rgb.tif", "c_rgb.tiff")))
+def test_sidecars_of_an_image_are_noticed(tmp_path):
+    location = "Train_Data_Bingham_SAR_IR_RGB/1.0_2.0"
+    touch(tmp_path, *(f"{location}/{name}" for name in ("a_rgb.tif", "b_rgb.TIF", "c_rgb.tif", "c_rgb.tiff")))
     touch(
-        tmp_path, f"{place}/A_RGB.tfw", f"{place}/b_rgb.tif.aux.xml", f"{place}/notes.txt", f"{place}/c.tfw"
+        tmp_path,
+        f"{location}/A_RGB.tfw",
+        f"{location}/b_rgb.tif.aux.xml",
+        f"{location}/notes.txt",
+        f"{location}/c.tfw",
     )
-    found = find_images(tmp_path)
-    assert len(found.entries) == 4
-    assert found.accompanied == {f"{place}/a_rgb.tif", f"{place}/b_rgb.TIF"}
+    listing = find_images(tmp_path)
+    assert len(listing.entries) == 4
+    assert listing.with_sidecars == {f"{location}/a_rgb.tif", f"{location}/b_rgb.TIF"}
 
 
 # ---- another layout is one function
@@ -192,8 +203,8 @@ def test_another_layout_is_one_function(tmp_path, monkeypatch):
     touch(tmp_path, "deep/Bingham-12-x.sar.tif", "deep/Bingham-12-y.rgb.tif", "deep/other.tif")
     touch(tmp_path, "Train_Data_Manhattan_SAR_IR_RGB/1.0_2.0/a_rgb.tif")
     assert [e.city for e in find_images(tmp_path).entries] == ["Manhattan"]
-    found = find_images(tmp_path, [flat_entries]).entries
-    assert [(e.modality, e.location, e.path) for e in found] == [
+    entries = find_images(tmp_path, [flat_entries]).entries
+    assert [(e.modality, e.location, e.path) for e in entries] == [
         ("sar", "12", Path("deep/Bingham-12-x.sar.tif")),
         ("rgb", "12", Path("deep/Bingham-12-y.rgb.tif")),
     ]

@@ -32,7 +32,7 @@ def kinds(found) -> dict[str, str]:
     }
 
 
-def test_one_row_an_image(tmp_path):
+def test_one_row_per_image(tmp_path):
     add_location(tmp_path, flights=2)
     add_tiles(tmp_path, n=2)
     found = scan(tmp_path)
@@ -62,7 +62,7 @@ def test_every_fault_is_a_row(tmp_path):
     place = add_location(tmp_path)
     rgb = colours(np.full((8, 8), 100.0))
     (place / "empty_rgb.tif").write_bytes(b"")
-    (place / "torn_GEC.tif").write_bytes(b"II*\0 and nothing of a TIFF")
+    (place / "corrupt_GEC.tif").write_bytes(b"II*\0 and nothing of a TIFF")
     write_tiff(place / "four_rgb.tif", np.concatenate([rgb, rgb[:, :, :1]], axis=2))
     write_tiff(place / "float_ir.tif", np.ones((8, 8), np.float32))
     write_tiff(place / "nowhere_rgb.tif", rgb, crs=None)
@@ -71,7 +71,7 @@ def test_every_fault_is_a_row(tmp_path):
     found = scan(tmp_path)
     assert kinds(found) == {
         "empty_rgb.tif": "empty",
-        "torn_GEC.tif": "unreadable",
+        "corrupt_GEC.tif": "unreadable",
         "four_rgb.tif": "bands",
         "float_ir.tif": "dtype",
         "nowhere_rgb.tif": "no_crs",
@@ -91,11 +91,11 @@ def test_gaps_between_modalities(tmp_path):
     (tiles / "EO/train/Gotcha_1.png").unlink()
     write_png(tiles / "EO/train/Gotcha_2.png", np.zeros((16, 32, 1), np.uint8))
     found = scan(tmp_path)
-    told = found.problems.set_index("path").what.to_dict()
-    assert told["Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_0.png"] == "EO without its SAR"
-    assert told["Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_1.png"] == "SAR without its EO"
-    assert "16 x 32" in told["Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_2.png"]
-    assert told["Train_Data_Bingham_SAR_IR_RGB/40.64610_-112.18230"].endswith("no usable sar")
+    problems = found.problems.set_index("path").what.to_dict()
+    assert problems["Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_0.png"] == "EO without its SAR"
+    assert problems["Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_1.png"] == "SAR without its EO"
+    assert "16 x 32" in problems["Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_2.png"]
+    assert problems["Train_Data_Bingham_SAR_IR_RGB/40.64610_-112.18230"].endswith("no usable sar")
 
 
 def test_summary_and_pairable(tmp_path):
@@ -146,48 +146,48 @@ def test_data_without_pairs_has_none(tmp_path):
 def test_progress_counts_every_file(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.archives.scan._CHUNK", 2)
     add_location(tmp_path, flights=2)
-    told: list[tuple[int, int]] = []
-    scan(tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(2, 5), (4, 5), (5, 5)]
+    calls: list[tuple[int, int]] = []
+    scan(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_an_interrupted_scan_does_not_go_on_with_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.archives.scan._CHUNK", 1)
     monkeypatch.setattr("pbvs.archives.scan._N_THREADS", 1)
     add_tiles(tmp_path, n=30)
-    looked: list[str] = []
+    read: list[str] = []
 
-    def slow(path, accompanied):
-        looked.append(path)
+    def slow(path, has_sidecar):
+        read.append(path)
         time.sleep(0.01)
         return Header(4, 4, 1, "uint8")
 
     def interrupt(done, total):
-        if done > 1:  # the first, slow, is looked at before there are threads
+        if done > 1:  # the first, slow, is read before there are threads
             raise KeyboardInterrupt
 
     monkeypatch.setattr("pbvs.archives.scan.HeaderReader.read", lambda self, *args: slow(*args))
     with pytest.raises(KeyboardInterrupt):
         scan(tmp_path, progress=interrupt, cache=False)
-    assert len(looked) < 20
+    assert len(read) < 20
 
 
-def test_threads_look_once_files_are_waited_for(tmp_path, monkeypatch):
+def test_threads_read_once_files_are_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.archives.scan._CHUNK", 1)
     add_tiles(tmp_path, n=10)
-    alone = scan(tmp_path, cache=False)
-    by: list[bool] = []
+    expected = scan(tmp_path, cache=False)
+    in_main_thread: list[bool] = []
     read = HeaderReader.read
 
-    def waiting(self, path, accompanied):
-        by.append(threading.current_thread() is threading.main_thread())
+    def waiting(self, path, has_sidecar):
+        in_main_thread.append(threading.current_thread() is threading.main_thread())
         time.sleep(0.01)
-        return read(self, path, accompanied)
+        return read(self, path, has_sidecar)
 
     monkeypatch.setattr(HeaderReader, "read", waiting)
     found = scan(tmp_path, cache=False)
-    pd.testing.assert_frame_equal(found.images, alone.images)
-    assert by == [True] + [False] * 19
+    pd.testing.assert_frame_equal(found.images, expected.images)
+    assert in_main_thread == [True] + [False] * 19
 
 
 def test_another_layout_is_scanned_the_same_way(tmp_path):
@@ -196,8 +196,8 @@ def test_another_layout_is_scanned_the_same_way(tmp_path):
 
     def flat_entries(folder):
         for name in folder.names:
-            place, modality, _ = name.split(".")
-            yield Entry("stack", "Utah", place, modality, "x", False, "", folder.file(name), "train")
+            location, modality, _ = name.split(".")
+            yield Entry("stack", "Utah", location, modality, "x", False, "", folder.file(name), "train")
 
     found = scan(tmp_path, layouts=[flat_entries])
     assert list(zip(found.images.modality, found.images.width_px, found.images.usable, strict=True)) == [
@@ -212,11 +212,11 @@ def test_another_layout_is_scanned_the_same_way(tmp_path):
 # ---- the command
 
 
-def test_command_shows_the_pairs_and_writes_the_table(tmp_path, pbvs):
+def test_command_prints_the_pairs_and_writes_the_table(tmp_path, pbvs):
     add_location(tmp_path / "in", flights=2)
-    told = pbvs("data", "scan", tmp_path / "in", "--out", tmp_path / "table.csv", "--no-cache")
-    assert told.code == 0
-    (row,) = [line for line in told.out.splitlines() if "│ sar " in line and "│ ir " in line]
+    result = pbvs("data", "scan", tmp_path / "in", "--out", tmp_path / "table.csv", "--no-cache")
+    assert result.code == 0
+    (row,) = [line for line in result.out.splitlines() if "│ sar " in line and "│ ir " in line]
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["sar", "ir", "stack", "1", "2"]
     table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
     assert list(table.columns) == list(IMAGE_COLUMNS)
@@ -226,12 +226,12 @@ def test_command_shows_the_pairs_and_writes_the_table(tmp_path, pbvs):
 def test_command_gives_plain_json(tmp_path, pbvs):
     place = add_location(tmp_path)
     write_tiff(place / "float_ir.tif", np.full((8, 8), np.nan, np.float32), nodata=float("nan"))
-    told = pbvs("data", "scan", tmp_path, "--json")
+    result = pbvs("data", "scan", tmp_path, "--json")
 
-    def no_number(word):
-        raise AssertionError(f"{word} is no JSON")
+    def no_number(constant):
+        raise AssertionError(f"{constant} is no JSON")
 
-    found = json.loads(told.out, parse_constant=no_number)
+    found = json.loads(result.out, parse_constant=no_number)
     assert {name: len(rows) for name, rows in found.items()} == {
         "images": 4,
         "problems": 1,
@@ -257,7 +257,7 @@ def test_missing_root_is_misuse(tmp_path):
         scan(tmp_path / "nowhere")
 
 
-def test_other_layout_says_what_was_seen(tmp_path):
+def test_other_layout_says_what_was_found(tmp_path):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "beach.png").write_bytes(b"x")
     with pytest.raises(DataError) as caught:

@@ -1,4 +1,4 @@
-"""What a scan remembers spares opening files, never changes a result, and is not trusted when in doubt."""
+"""The cache of headers saves opening files, never changes a result, and is not used when invalid."""
 
 import json
 import os
@@ -37,16 +37,16 @@ def root(tmp_path) -> Path:
 @pytest.fixture
 def read(monkeypatch) -> list[str]:
     """The names of the files whose headers are read, in no order."""
-    asked: list[str] = []
+    names: list[str] = []
     for name in ("read_tiff_header", "read_png_header"):
         real = getattr(headers, name)
 
         def counted(path, real=real):
-            asked.append(Path(path).name)
+            names.append(Path(path).name)
             return real(path)
 
         monkeypatch.setattr(headers, name, counted)
-    return asked
+    return names
 
 
 def same(a, b) -> bool:
@@ -97,11 +97,11 @@ def test_what_changed_is_read_again(root, read, cache):
     sizes = found.images.set_index("path")
     assert sizes.width_px[(place / "flight_20190601_ir.tif").relative_to(root).as_posix()] == 11
     assert "Gotcha_0" not in sizes[sizes.modality == "eo"].capture.tolist()
-    remembered = cache_file(cache).read_text()
-    assert "flight_20200601_rgb" not in remembered
+    cached = cache_file(cache).read_text()
+    assert "flight_20200601_rgb" not in cached
 
 
-def test_young_files_are_not_remembered(root, read, cache):
+def test_young_files_are_not_cached(root, read, cache):
     young = root / "Train_Data_and_Validation_EO_SAR/EO/train/Gotcha_0.png"
     write_png(young, np.zeros((32, 32, 1), np.uint8))
     scan(root)
@@ -111,16 +111,16 @@ def test_young_files_are_not_remembered(root, read, cache):
 
 
 def test_unreadable_files_are_read_again(root, read):
-    torn = next(root.glob("Train_Data_B*/*")) / "torn.tif"
-    torn.write_bytes(b"II*\0 and nothing of a TIFF")
-    os.utime(torn, (LONG_AGO, LONG_AGO))
+    corrupt = next(root.glob("Train_Data_B*/*")) / "corrupt.tif"
+    corrupt.write_bytes(b"II*\0 and nothing of a TIFF")
+    os.utime(corrupt, (LONG_AGO, LONG_AGO))
     scan(root)
     read.clear()
     assert list(scan(root).problems.kind) == ["unreadable"]
-    assert read == ["torn.tif"]
+    assert read == ["corrupt.tif"]
 
 
-def test_a_world_file_laid_beside_an_image_counts_at_once(root, read):
+def test_a_new_world_file_counts_at_once(root, read):
     place = next(root.glob("Train_Data_B*/*"))
     write_tiff(place / "a_ir.tif", np.zeros((8, 8), np.uint8), crs=None)
     os.utime(place / "a_ir.tif", (LONG_AGO, LONG_AGO))
@@ -133,7 +133,7 @@ def test_a_world_file_laid_beside_an_image_counts_at_once(root, read):
     assert scan(root).images.set_index("path")["transform"][key] == ""
 
 
-def tear(data: bytes) -> bytes:
+def truncate(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
@@ -142,17 +142,18 @@ def flip(data: bytes) -> bytes:
 
 
 def widen(data: bytes) -> bytes:
-    """Another body under the hash of the old one."""
+    """Another body with the hash of the old one."""
     about, body = data.split(b"\n")
-    told = json.loads(body)
-    told[0] = [[9999, *values[1:]] for values in told[0]]
-    return about + b"\n" + json.dumps(told).encode()
+    values = json.loads(body)
+    values[0] = [[9999, *header[1:]] for header in values[0]]
+    return about + b"\n" + json.dumps(values).encode()
 
 
 @pytest.mark.parametrize(
-    "damage", [tear, flip, widen, lambda data: b"", lambda data: b"\xff\0" * 500, lambda data: b"[" * 99_999]
+    "damage",
+    [truncate, flip, widen, lambda data: b"", lambda data: b"\xff\0" * 500, lambda data: b"[" * 99_999],
 )
-def test_a_damaged_cache_is_rebuilt_and_never_believed(root, read, cache, damage):
+def test_a_damaged_cache_is_rebuilt_and_never_used(root, read, cache, damage):
     first = scan(root)
     file = cache_file(cache)
     whole = file.read_bytes()
@@ -181,13 +182,13 @@ def test_the_cache_of_another_root_or_version_is_not_used(root, read, cache, tmp
     assert len(read) == 6
 
 
-def test_a_cache_that_cannot_be_written_is_told_once(root, tmp_path, monkeypatch, caplog):
+def test_a_cache_that_cannot_be_written_is_logged_once(root, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PBVS_CACHE", str(tmp_path / "file" / "cache"))
     found = scan(root)
     assert len(found.images) == 9
-    (told,) = caplog.records
-    assert "cannot be remembered" in told.getMessage()
+    (record,) = caplog.records
+    assert "cannot be cached" in record.getMessage()
     assert same(scan(root, cache=False), found)
     assert len(caplog.records) == 1
 

@@ -1,4 +1,4 @@
-"""Bad input costs a row with its reason, never the scan, and never more than a moment."""
+"""A bad file becomes a problem row with its reason, quickly, and never stops the scan."""
 
 import os
 import struct
@@ -13,16 +13,15 @@ import pytest
 import rasterio
 from made_archives import BASE_CRS, add_location, affine, colours, write_tiff
 from made_tiffs import PLAIN, bomb, put_together
-from rasterio.errors import NotGeoreferencedWarning
 
 from pbvs.archives import headers
 from pbvs.archives.scan import Scan, scan
 from pbvs.core.errors import DataError
-from pbvs.core.pixels import encode_png
+from pbvs.core.pixels import encode_png, no_georeference_warnings
 
 GRAY = np.full((16, 16), 90, np.uint8)
 TILES = Path("Train_Data_and_Validation_EO_SAR")
-WHOLE = 3  # usable files of the location that every fault is laid into
+USABLE = 3  # usable files of the location that every fault is added to
 
 
 @pytest.fixture
@@ -35,15 +34,15 @@ def scanned(place: Path) -> Scan:
     return scan(place.parent.parent, cache=False)
 
 
-def told(found: Scan, name: str) -> tuple[str, str]:
-    """Kind and words of the only problem of the file called `name`, and that it is not usable."""
+def problem(found: Scan, name: str) -> tuple[str, str]:
+    """Kind and description of the only problem of the file called `name`, which must be unusable."""
     (row,) = found.images[found.images.path.str.endswith("/" + name)].itertuples()
     assert not row.usable
     ((kind, what),) = found.problems[found.problems.path == row.path][["kind", "what"]].values.tolist()
     return kind, what
 
 
-def made_png(width: int, height: int, colour: int, *extra: tuple[bytes, bytes]) -> bytes:
+def png(width: int, height: int, colour: int, *extra: tuple[bytes, bytes]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(b"\0" * 99)), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
@@ -52,10 +51,9 @@ def made_png(width: int, height: int, colour: int, *extra: tuple[bytes, bytes]) 
 
 def cmyk_jpeg(folder: Path) -> bytes:
     path = folder / "cmyk.jpg"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="JPEG", count=4, height=8, width=8, dtype="uint8") as dataset:
-            dataset.write(np.zeros((4, 8, 8), np.uint8))
+    profile = {"driver": "JPEG", "count": 4, "height": 8, "width": 8, "dtype": "uint8"}
+    with no_georeference_warnings(), rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(np.zeros((4, 8, 8), np.uint8))
     data = path.read_bytes()
     path.unlink()
     return data
@@ -88,45 +86,45 @@ BYTES = {
         "bands",
         "palette",
     ),
-    "nowhere": (lambda _: put_together(PLAIN), "no_crs", "where on Earth"),
+    "nowhere": (lambda _: put_together(PLAIN), "no_crs", "not georeferenced"),
     "no pixels": (lambda _: put_together({256: (4, [4]), 257: (4, [3])}), "unreadable", "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("fault", BYTES)
 def test_tiffs(place, tmp_path, fault):
-    make, kind, words = BYTES[fault]
+    make, kind, what = BYTES[fault]
     (place / "odd_GEC.tif").write_bytes(make(tmp_path))
     started = time.monotonic()
     found = scanned(place)
     assert time.monotonic() - started < 5
-    assert told(found, "odd_GEC.tif")[0] == kind
-    assert words in told(found, "odd_GEC.tif")[1]
-    assert found.images.usable.sum() == WHOLE
+    assert problem(found, "odd_GEC.tif")[0] == kind
+    assert what in problem(found, "odd_GEC.tif")[1]
+    assert found.images.usable.sum() == USABLE
     assert str(tmp_path) not in "".join(found.problems.what)
 
 
 @pytest.mark.parametrize(
-    ("data", "kind", "words"),
+    ("data", "kind", "what"),
     [
-        (made_png(16, 16, 3, (b"PLTE", bytes(range(48)))), "bands", "3 bands where eo has 1"),
-        (made_png(16, 16, 6), "bands", "4 bands"),
-        (made_png(16, 16, 2), "bands", "3 bands"),
-        (made_png(10**6, 10**6, 0), "unreadable", "1000000 x 1000000 pixels"),
-        (made_png(16, 16, 0)[:-3], "unreadable", "cut short"),
-        (made_png(16, 16, 5), "unreadable", "colour type 5"),
-        (made_png(0, 16, 0), "unreadable", "16 x 0"),
+        (png(16, 16, 3, (b"PLTE", bytes(range(48)))), "bands", "3 bands where eo has 1"),
+        (png(16, 16, 6), "bands", "4 bands"),
+        (png(16, 16, 2), "bands", "3 bands"),
+        (png(10**6, 10**6, 0), "unreadable", "1000000 x 1000000 pixels"),
+        (png(16, 16, 0)[:-3], "unreadable", "cut short"),
+        (png(16, 16, 5), "unreadable", "colour type 5"),
+        (png(0, 16, 0), "unreadable", "16 x 0"),
         (b"\xff\xd8\xff" * 20, "unreadable", "not a PNG"),
         (b"", "empty", "no bytes"),
     ],
 )
-def test_tiles(tmp_path, data, kind, words):
+def test_tiles(tmp_path, data, kind, what):
     for folder, content in (("SAR", encode_png(GRAY[:, :, None])), ("EO", data)):
         (tmp_path / TILES / folder / "train").mkdir(parents=True)
         (tmp_path / TILES / folder / "train" / "7.png").write_bytes(content)
     found = scan(tmp_path, cache=False)
-    assert told(found, "EO/train/7.png")[0] == kind
-    assert words in told(found, "EO/train/7.png")[1]
+    assert problem(found, "EO/train/7.png")[0] == kind
+    assert what in problem(found, "EO/train/7.png")[1]
     assert "SAR without its EO" in found.problems.what.tolist()
 
 
@@ -135,17 +133,17 @@ def test_links_that_lead_nowhere_or_to_themselves(place):
     (place / "gone_rgb.tif").symlink_to(place / "nothing")
     (place / "linked_rgb.tif").symlink_to(place / "flight_20190601_rgb.tiff")
     found = scanned(place)
-    assert told(found, "loop_rgb.tif")[0] == "unreadable"
-    assert "symbolic links" in told(found, "loop_rgb.tif")[1]
-    assert "No such file" in told(found, "gone_rgb.tif")[1]
-    assert found.images.usable.sum() == WHOLE + 1
+    assert problem(found, "loop_rgb.tif")[0] == "unreadable"
+    assert "symbolic links" in problem(found, "loop_rgb.tif")[1]
+    assert "No such file" in problem(found, "gone_rgb.tif")[1]
+    assert found.images.usable.sum() == USABLE + 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such pipes there")
 def test_a_pipe_does_not_keep_the_scan_waiting(place):
     os.mkfifo(place / "pipe_rgb.tif")
     found = scanned(place)
-    assert told(found, "pipe_rgb.tif")[0] == "unreadable"
+    assert problem(found, "pipe_rgb.tif")[0] == "unreadable"
 
 
 def test_a_file_that_vanishes_or_may_not_be_read(place, monkeypatch):
@@ -160,11 +158,11 @@ def test_a_file_that_vanishes_or_may_not_be_read(place, monkeypatch):
 
     monkeypatch.setattr(headers, "read_tiff_header", reading)
     found = scanned(place)
-    assert told(found, "flight_20190601_rgb.tiff") == (
+    assert problem(found, "flight_20190601_rgb.tiff") == (
         "unreadable",
         "the file cannot be read: No such file or directory",
     )
-    assert told(found, "flight_20190601_ir.tif") == (
+    assert problem(found, "flight_20190601_ir.tif") == (
         "unreadable",
         "the file cannot be read: Permission denied",
     )
@@ -191,7 +189,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(place, monkeypatch):
     ]
 
 
-def test_a_root_that_may_not_be_listed_is_told(place, monkeypatch):
+def test_a_root_that_may_not_be_listed_is_an_error(place, monkeypatch):
     def refusing(path):
         raise PermissionError(13, "Permission denied")
 
@@ -203,11 +201,11 @@ def test_a_root_that_may_not_be_listed_is_told(place, monkeypatch):
 def test_a_folder_named_as_an_image_is_a_folder(place):
     (place / "x_rgb.tif").mkdir()
     found = scanned(place)
-    assert len(found.images) == WHOLE
+    assert len(found.images) == USABLE
     assert found.problems.empty
 
 
-def test_images_without_a_place_do_not_flood_with_warnings(place):
+def test_images_without_georeference_do_not_warn(place):
     for n in range(5):
         write_tiff(place / f"nowhere{n}_rgb.tif", colours(np.full((8, 8), 9.0)), crs=None)
     with warnings.catch_warnings(record=True) as heard:
@@ -219,14 +217,13 @@ def test_images_without_a_place_do_not_flood_with_warnings(place):
 
 def test_a_crs_without_a_transform_and_the_other_way_round(place):
     profile = {"driver": "GTiff", "count": 1, "height": 8, "width": 8, "dtype": "uint8"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with no_georeference_warnings():
         for name, where in (("a", {"crs": BASE_CRS}), ("b", {"transform": affine()})):
             with rasterio.open(place / f"{name}.tif", "w", **profile, **where) as dataset:
                 dataset.write(GRAY[None, :8, :8])
     found = scanned(place)
-    assert told(found, "a.tif")[1].endswith("(no transform)")
-    assert told(found, "b.tif")[1].endswith("(no CRS)")
+    assert problem(found, "a.tif")[1].endswith("(no transform)")
+    assert problem(found, "b.tif")[1].endswith("(no CRS)")
     images = found.images.set_index("capture")
     assert (images.crs["a"], images["transform"]["a"]) == (BASE_CRS, "")
     assert (images.crs["b"], images["transform"]["b"]) == ("", "1.0 0.0 400000.0 0.0 -1.0 4500000.0")

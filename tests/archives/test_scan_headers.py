@@ -1,4 +1,4 @@
-"""The headers of a scan are those of rasterio, though it is asked only once for each kind of file."""
+"""The headers of a scan equal rasterio's, though it opens only one file of each kind."""
 
 import math
 from pathlib import Path
@@ -20,34 +20,34 @@ from pbvs.core.pixels import no_georeference_warnings, write_png
 from pbvs.scenes.synth import make_archives
 
 REAL = Path(__file__).parents[2].parent / "shared/data/real"
-NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def by_rasterio(path: Path) -> Header:
     with no_georeference_warnings(), rasterio.open(path) as dataset:
-        place = tuple(dataset.transform)[:6]
+        transform = tuple(dataset.transform)[:6]
         return Header(
             dataset.height,
             dataset.width,
             dataset.count,
             dataset.dtypes[0],
             dataset.crs.to_string() if dataset.crs else "",
-            None if place == NOWHERE else place,
+            None if transform == IDENTITY else transform,
             dataset.nodata,
             dataset.colorinterp[0].name == "palette",
         )
 
 
-def read(path: Path, reader: HeaderReader | None = None, accompanied: bool = False) -> Header:
+def read(path: Path, reader: HeaderReader | None = None, has_sidecar: bool = False) -> Header:
     with no_georeference_warnings():
-        return (reader or HeaderReader()).read(str(path), accompanied)
+        return (reader or HeaderReader()).read(str(path), has_sidecar)
 
 
-def assert_same(told: Header, right: Header) -> None:
-    assert told[:5] == right[:5]
-    assert told.transform == (right.transform and pytest.approx(right.transform, rel=1e-15))
-    assert told.nodata == right.nodata or (math.isnan(told.nodata) and math.isnan(right.nodata))
-    assert told.palette == right.palette
+def assert_same(header: Header, right: Header) -> None:
+    assert header[:5] == right[:5]
+    assert header.transform == (right.transform and pytest.approx(right.transform, rel=1e-15))
+    assert header.nodata == right.nodata or (math.isnan(header.nodata) and math.isnan(right.nodata))
+    assert header.palette == right.palette
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +57,19 @@ def scratch(tmp_path_factory):
 
 @pytest.fixture
 def opened(monkeypatch) -> list[Path]:
-    """The files that rasterio is asked to open."""
-    asked: list[Path] = []
+    """The files that rasterio opens."""
+    paths: list[Path] = []
     real = rasterio.open
 
     def counted(path, *args, **more):
-        asked.append(path)
+        paths.append(path)
         return real(path, *args, **more)
 
     monkeypatch.setattr(headers.rasterio, "open", counted)
-    return asked
+    return paths
 
 
-READER = HeaderReader()  # one for all examples: kinds met before must not lend their CRS to others
+READER = HeaderReader()  # shared by all examples: a kind must not use the CRS of another
 
 
 @settings(max_examples=60, deadline=None)
@@ -85,55 +85,55 @@ def test_any_profile(scratch, profile, nbits):
 def test_all_real_images(opened):
     reader = HeaderReader()
     paths = sorted(REAL.rglob("*.tif*"))
-    told = [read(path, reader) for path in paths]
+    found = [read(path, reader) for path in paths]
     assert len(opened) <= 8 < len(paths)
-    for path, header in zip(paths, told, strict=True):
+    for path, header in zip(paths, found, strict=True):
         assert_same(header, by_rasterio(path))
 
 
-def test_made_scenes(tmp_path, opened):
-    make_archives(tmp_path / "made", locations=2, tiles=2, test_images=1, chip_px=64, seed=3)
+def test_synthetic_scenes(tmp_path, opened):
+    make_archives(tmp_path / "archives", locations=2, tiles=2, test_images=1, chip_px=64, seed=3)
     reader = HeaderReader()
-    whole = torn = 0
+    n_read = n_rejected = 0
     opened.clear()
-    for path in sorted((tmp_path / "made").rglob("*.tif*")):
+    for path in sorted((tmp_path / "archives").rglob("*.tif*")):
         if path.name.startswith("._"):
             continue
         try:
-            told = read(path, reader)
+            header = read(path, reader)
         except (ImageError, RasterioError):
-            torn += 1
+            n_rejected += 1
             continue
-        whole += 1
-        n_asked = len(opened)
-        assert_same(told, by_rasterio(path))
-        del opened[n_asked:]
-    assert len(opened) < whole / 2
-    assert torn <= 3
+        n_read += 1
+        n_opened = len(opened)
+        assert_same(header, by_rasterio(path))
+        del opened[n_opened:]
+    assert len(opened) < n_read / 2
+    assert n_rejected <= 3
 
 
-def test_rasterio_is_asked_once_a_kind(tmp_path, opened):
+def test_rasterio_opens_one_file_per_kind(tmp_path, opened):
     for n in range(6):
         crs = ("EPSG:32612", BASE_CRS)[n % 2]
         write_tiff(tmp_path / f"{n}.tif", np.zeros((8, 8 + n), np.uint8), crs, affine(corner=(n, 5.0)))
     opened.clear()
     reader = HeaderReader()
-    told = [read(tmp_path / f"{n}.tif", reader) for n in range(6)]
+    found = [read(tmp_path / f"{n}.tif", reader) for n in range(6)]
     assert len(opened) == 2
-    assert [(h.width_px, h.crs, h.transform[2]) for h in told] == [
+    assert [(h.width_px, h.crs, h.transform[2]) for h in found] == [
         (8 + n, ("EPSG:32612", BASE_CRS)[n % 2], float(n)) for n in range(6)
     ]
 
 
-def test_what_lies_beside_counts_as_for_rasterio(tmp_path, opened):
+def test_sidecars_count_as_for_rasterio(tmp_path, opened):
     path = tmp_path / "a.tif"
     write_tiff(path, np.zeros((8, 8), np.uint8), crs=None)
     (tmp_path / "a.tfw").write_text("2\n0\n0\n-2\n101\n199\n")
     (tmp_path / "a.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:32612</SRS></PAMDataset>")
     reader = HeaderReader()
-    told = read(path, reader, accompanied=True)
-    assert (told.crs, told.transform) == ("EPSG:32612", (2.0, 0.0, 100.0, 0.0, -2.0, 200.0))
-    assert_same(told, by_rasterio(path))
+    header = read(path, reader, has_sidecar=True)
+    assert (header.crs, header.transform) == ("EPSG:32612", (2.0, 0.0, 100.0, 0.0, -2.0, 200.0))
+    assert_same(header, by_rasterio(path))
     (tmp_path / "a.tfw").unlink()
     (tmp_path / "a.tif.aux.xml").unlink()
     assert read(path, reader).crs == ""
@@ -152,13 +152,15 @@ def test_ground_control_points_are_left_to_rasterio(tmp_path, opened):
 
 def test_a_kind_that_gdal_reads_otherwise_is_left_to_it(tmp_path):
     colour = PLAIN | {258: (3, [8] * 3), 277: (3, [3])}
-    (tmp_path / "lab.tif").write_bytes(put_together(colour | {262: (3, [8])}))  # CIELAB: GDAL makes it RGBA
+    (tmp_path / "lab.tif").write_bytes(
+        put_together(colour | {262: (3, [8])})
+    )  # CIELAB: GDAL converts it to RGBA
     (tmp_path / "rgb.tif").write_bytes(put_together(colour | {262: (3, [2])}))
     reader = HeaderReader()
     assert [read(tmp_path / f"{name}.tif", reader).bands for name in ("lab", "rgb", "lab")] == [4, 3, 4]
 
 
-def test_a_palette_is_told(tmp_path):
+def test_a_palette_is_recognised(tmp_path):
     (tmp_path / "a.tif").write_bytes(put_together(PLAIN | {262: (3, [3]), 320: (3, list(range(768)))}))
     assert read(tmp_path / "a.tif").palette
     assert_same(read(tmp_path / "a.tif"), by_rasterio(tmp_path / "a.tif"))

@@ -1,4 +1,4 @@
-"""Random trees of the archives' layouts, with their nuisances: a scan finds what was written, row by row."""
+"""Random trees of the archives' layouts, with every kind of fault: a scan finds what was written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pbvs.core.errors import DataError
 from pbvs.core.pixels import encode_png
 
 CITIES = ("Bingham", "Centerfield", "Manhattan", "UC_Davis")
-PLACE = "1.0 0.0 400000.0 0.0 -1.0 4500000.0"
+TRANSFORM = "1.0 0.0 400000.0 0.0 -1.0 4500000.0"
 LACKING = {"stack": ("sar", "rgb", "ir"), "eo_sar": ("sar", "eo")}
 
-# What a file may hold: height, width, bands, type, CRS, and its fault whatever it stands for.
+# Contents of a file: height, width, bands, type, CRS, and its fault independent of its name.
 KINDS = {
     "gray": (2, 2, 1, "uint8", "EPSG:32612", ""),
     "gray16": (3, 2, 1, "uint16", "EPSG:26912", ""),
@@ -35,11 +35,11 @@ KINDS = {
     "tile": (4, 4, 1, "uint8", "", ""),
     "wide tile": (4, 5, 1, "uint8", "", ""),
     "colour tile": (4, 4, 3, "uint8", "", ""),
-    "torn": (0, 0, 0, "", "", "unreadable"),
+    "corrupt": (0, 0, 0, "", "", "unreadable"),
     "empty": (0, 0, 0, "", "", "empty"),
 }
 TIFFS = [name for name in KINDS if "tile" not in name]
-# SAR and IR of one band, RGB of three, most of the time; so that not every file is a fault.
+# SAR and IR of one band, RGB of three, most of the time; else every file has a fault.
 FITTING = {
     "sar": ["gray", "gray16"],
     "ir": ["gray", "gray16"],
@@ -47,7 +47,7 @@ FITTING = {
     "eo": ["tile"],
 }
 
-# Name before the suffix, what it stands for, the capture, whether it is a mosaic, the time it tells.
+# Stem, modality, capture, whether it is a mosaic, the acquisition time.
 STACK_NAMES = [
     ("20190611_UMBRA_GEC", "sar", "20190611_UMBRA_GEC", False, "2019-06-11"),
     ("2023-05-12-16-33-12_UMBRA-05", "sar", "2023-05-12-16-33-12_UMBRA-05", False, "2023-05-12T16:33:12"),
@@ -66,7 +66,7 @@ STACK_NAMES = [
 
 @dataclass(frozen=True)
 class File:
-    """One file to write, and all that its place and name tell."""
+    """One file to write, and all that its path says."""
 
     path: str
     kind: str
@@ -76,7 +76,7 @@ class File:
     modality: str
     capture: str
     mosaic: bool
-    taken: str
+    acquired_at: str
     split: str
 
     @property
@@ -97,8 +97,8 @@ class File:
 @dataclass
 class Tree:
     files: dict[str, File]
-    clutter: set[str]  # files that are no images of the layouts
-    n_litter: int
+    clutter: set[str]  # other files
+    n_ignored: int
 
 
 @st.composite
@@ -126,43 +126,47 @@ def kind_for(draw: st.DrawFn, modality: str, others: list[str]) -> str:
 
 def add_location(draw: st.DrawFn, tree: Tree) -> None:
     city = draw(st.sampled_from(CITIES))
-    words = draw(cased)("Train_Data_"), draw(cased)("_SAR_IR_RGB")
+    affixes = draw(cased)("Train_Data_"), draw(cased)("_SAR_IR_RGB")
     location = draw(st.sampled_from(["40.64610_-112.18230", "38.5_-121", "chip 7"]))
-    place = joined(draw(folders), city.join(words), location)
-    for stem, modality, capture, mosaic, taken in draw(st.lists(st.sampled_from(STACK_NAMES), max_size=6)):
+    place = joined(draw(folders), city.join(affixes), location)
+    for stem, modality, capture, mosaic, time in draw(st.lists(st.sampled_from(STACK_NAMES), max_size=6)):
         change = draw(cased)
-        if mosaic:  # the word counts in one spelling
-            told = "mosaic" + change(stem)[len("mosaic_ir" if modality == "ir" else "mosaic_rgb") :]
+        if mosaic:  # reported in one spelling
+            expected_capture = (
+                "mosaic" + change(stem)[len("mosaic_ir" if modality == "ir" else "mosaic_rgb") :]
+            )
         else:
-            told = "single" if capture == "single" else change(stem)[: len(capture)]
+            expected_capture = "single" if capture == "single" else change(stem)[: len(capture)]
         path = f"{place}/{change(stem)}{draw(cased)(draw(st.sampled_from(['.tif', '.tiff'])))}"
         kind = kind_for(draw, modality, TIFFS)
-        tree.files[path] = File(path, kind, "stack", city, location, modality, told, mosaic, taken, "train")
+        tree.files[path] = File(
+            path, kind, "stack", city, location, modality, expected_capture, mosaic, time, "train"
+        )
 
 
 def add_tiles(draw: st.DrawFn, tree: Tree) -> None:
     top, split = draw(folders), draw(st.sampled_from(["train", "validation", "val"]))
     spelt = draw(cased)(split)
-    told = "train" if split == "train" else "validation"
+    canonical = "train" if split == "train" else "validation"
     for name in draw(st.lists(st.sampled_from(["Gotcha_1", "Gotcha_2", "20201104", "gotcha_1"]), max_size=3)):
         for modality in draw(st.sampled_from([("sar", "eo"), ("sar", "eo"), ("sar",), ("eo",)])):
             place = joined(top, "EO_SAR", draw(cased)(modality), spelt)
             path = f"{place}/{name}{draw(st.sampled_from(['.png', '.PNG']))}"
-            kind = draw(st.sampled_from(["tile"] * 5 + ["wide tile", "colour tile", "torn", "empty"]))
+            kind = draw(st.sampled_from(["tile"] * 5 + ["wide tile", "colour tile", "corrupt", "empty"]))
             tree.files[path] = File(
-                path, kind, "eo_sar", "", f"{told}-{name}", modality, name, False, "", told
+                path, kind, "eo_sar", "", f"{canonical}-{name}", modality, name, False, "", canonical
             )
 
 
 def add_clutter(draw: st.DrawFn, tree: Tree) -> None:
     for path in draw(st.lists(st.sampled_from(sorted(tree.files)), max_size=3)) if tree.files else []:
         place, name = path.rsplit("/", 1)
-        for litter in draw(
+        for ignored in draw(
             st.sets(st.sampled_from([f"._{name}", ".DS_Store", "Thumbs.db", "__MACOSX/x.tif"]))
         ):
-            if f"{place}/{litter}" not in tree.clutter:
-                tree.clutter.add(f"{place}/{litter}")
-                tree.n_litter += 1
+            if f"{place}/{ignored}" not in tree.clutter:
+                tree.clutter.add(f"{place}/{ignored}")
+                tree.n_ignored += 1
         tree.clutter |= draw(st.sets(st.sampled_from([f"{place}/notes.txt", f"{place}/list.csv"])))
     others = ["holiday/beach.tif", "test/sar2rgb/0.tiff", "test/sar2eo/0.png", "EO_SAR/SAR/test/1.png"]
     tree.clutter |= draw(st.sets(st.sampled_from([*others, "done/SAR/train/1.png", "done/prepared.json"])))
@@ -170,11 +174,11 @@ def add_clutter(draw: st.DrawFn, tree: Tree) -> None:
         tree.clutter.add("done/prepared.json")
 
 
-# ---- what is to be found, told in the plainest way
+# ---- what a scan should find, computed in the simplest way
 
 
 def expected(tree: Tree) -> tuple[list[tuple], set[tuple[str, str]]]:
-    """Rows of (all of a file, its header, usable), sorted by path, and the problems as (path, kind)."""
+    """Rows of (file, header, usable), sorted by path, and the problems as (path, kind)."""
     files = [tree.files[path] for path in sorted(tree.files)]
     problems = {(file.path, file.fault) for file in files if file.fault}
     usable = {file.path for file in files if not file.fault}
@@ -185,7 +189,7 @@ def expected(tree: Tree) -> tuple[list[tuple], set[tuple[str, str]]]:
     problems |= odd_sizes(files, usable)
     usable -= {path for path, kind in problems if kind == "sizes"}
     problems |= gaps(files, usable)
-    if tree.n_litter:
+    if tree.n_ignored:
         problems.add(("", "litter"))
     return [row(file, file.path in usable) for file in files], problems
 
@@ -215,9 +219,17 @@ def gaps(files: list[File], usable: set[str]) -> set[tuple[str, str]]:
 
 def row(file: File, usable: bool) -> tuple:
     height, width, bands, dtype, crs, _ = KINDS[file.kind]
-    named = (file.family, file.city, file.location, file.modality, file.capture, file.mosaic, file.taken)
-    where = PLACE if crs else ""
-    return (*named, file.path, height, width, bands, dtype, crs, where, file.split, usable)
+    named = (
+        file.family,
+        file.city,
+        file.location,
+        file.modality,
+        file.capture,
+        file.mosaic,
+        file.acquired_at,
+    )
+    transform = TRANSFORM if crs else ""
+    return (*named, file.path, height, width, bands, dtype, crs, transform, file.split, usable)
 
 
 COLUMNS = [
@@ -230,16 +242,19 @@ COLUMNS = [
 def contents(tmp_path_factory) -> dict[tuple[str, bool], bytes]:
     """The bytes of every kind, as a PNG or not."""
     folder = tmp_path_factory.mktemp("kinds")
-    made = {("empty", png): b"" for png in (True, False)}
+    by_kind = {("empty", png): b"" for png in (True, False)}
     for name, (height, width, bands, dtype, crs, _) in KINDS.items():
-        if name in ("torn", "empty"):
+        if name in ("corrupt", "empty"):
             continue
         image = np.full((height, width, bands), 9, dtype)
         if "tile" in name:
-            made[name, True] = encode_png(image)
+            by_kind[name, True] = encode_png(image)
         else:
-            made[name, False] = write_tiff(folder / "a.tif", image, crs or None, affine()).read_bytes()
-    return made | {("torn", True): made["tile", True][:-9], ("torn", False): made["gray", False][:-1]}
+            by_kind[name, False] = write_tiff(folder / "a.tif", image, crs or None, affine()).read_bytes()
+    return by_kind | {
+        ("corrupt", True): by_kind["tile", True][:-9],
+        ("corrupt", False): by_kind["gray", False][:-1],
+    }
 
 
 def write(root: Path, tree: Tree, contents: dict[tuple[str, bool], bytes]) -> None:
@@ -256,7 +271,7 @@ def write(root: Path, tree: Tree, contents: dict[tuple[str, bool], bytes]) -> No
 def test_what_is_written_is_found(contents, tree):
     with tempfile.TemporaryDirectory() as scratch, pytest.MonkeyPatch.context() as patched:
         patched.setenv("PBVS_CACHE", str(Path(scratch, "cache")))
-        patched.setattr("pbvs.archives.scan_cache._YOUNG_NS", -(10**12))  # all of it is remembered
+        patched.setattr("pbvs.archives.scan_cache._YOUNG_NS", -(10**12))  # all of it is cached
         root = Path(scratch, "root")
         root.mkdir()
         write(root, tree, contents)
@@ -266,11 +281,11 @@ def test_what_is_written_is_found(contents, tree):
             return
         rows, problems = expected(tree)
         for found in (scan(root), scan(root), scan(root, cache=False)):
-            assert [tuple(told) for told in found.images[COLUMNS].values.tolist()] == rows
+            assert [tuple(row) for row in found.images[COLUMNS].values.tolist()] == rows
             assert {*zip(found.problems.path, found.problems.kind, strict=True)} == problems
             assert len(found.problems) == len(problems)
-        for words in found.problems.what[found.problems.kind == "litter"]:
-            assert words.startswith(f"{tree.n_litter} ")
+        for what in found.problems.what[found.problems.kind == "litter"]:
+            assert what.startswith(f"{tree.n_ignored} ")
         assert found.pairable().pairs.tolist() == pairs(rows)
 
 
@@ -283,8 +298,8 @@ def pairs(rows: list[tuple]) -> list[int]:
     ]
 
 
-def test_the_trees_hold_every_nuisance():
-    """Else the property would say nothing of it."""
+def test_the_trees_hold_every_fault():
+    """Else the property test would not cover it."""
     met: set[str] = set()
 
     @settings(max_examples=100, deadline=None, database=None, derandomize=True)

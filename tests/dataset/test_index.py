@@ -1,4 +1,4 @@
-"""The prepared folder as it is opened: its faults, what two captures share, how its locations split."""
+"""Opening a prepared folder: its faults, the overlap of two captures, the split of its locations."""
 
 import csv
 
@@ -31,13 +31,13 @@ def shifted(east_m=0.0, north_m=0.0):
 
 @pytest.fixture
 def partly(tmp_path):
-    """A location whose captures cover it in part: SAR its east, IR its west, one RGB its south."""
-    place = location_in(tmp_path / "a")
-    add_flight(place, "whole")
-    write_tiff(place / "east.tif", GRAY, where=shifted(east_m=16))
-    write_tiff(place / "more_east.tif", GRAY, where=shifted(east_m=24))
-    write_tiff(place / "west_ir.tif", GRAY, where=shifted(east_m=-24))
-    write_tiff(place / "y_south_rgb.tif", np.dstack([GRAY] * 3), where=shifted(north_m=-8))
+    """A location with partial captures: SAR covers its east, IR its west, one RGB its south."""
+    folder = location_in(tmp_path / "a")
+    add_flight(folder, "whole")
+    write_tiff(folder / "east.tif", GRAY, where=shifted(east_m=16))
+    write_tiff(folder / "more_east.tif", GRAY, where=shifted(east_m=24))
+    write_tiff(folder / "west_ir.tif", GRAY, where=shifted(east_m=-24))
+    write_tiff(folder / "y_south_rgb.tif", np.dstack([GRAY] * 3), where=shifted(north_m=-8))
     return tmp_path / "a"
 
 
@@ -62,16 +62,16 @@ def test_opening_what_is_not_prepared(archives, tmp_path):
     with pytest.raises(DataError):
         PreparedData.open(tmp_path / "out")
     index.write_text(text)
-    mark = tmp_path / "out/prepared.json"
-    mark.write_text(mark.read_text().replace('"schema": 2', '"schema": 1'))
+    about = tmp_path / "out/prepared.json"
+    about.write_text(about.read_text().replace('"schema": 2', '"schema": 1'))
     with pytest.raises(DataError, match="another version"):
         PreparedData.open(tmp_path / "out")
 
 
-# ---- what two captures share
+# ---- overlap of two captures
 
 
-def test_the_joint_fraction_of_every_pair_is_that_of_the_masks(partly, tmp_path):
+def test_the_joint_fraction_of_every_pair_matches_the_masks(partly, tmp_path):
     prepared(partly, tmp_path / "out")
     data = PreparedData.open(tmp_path / "out")
     captures = by_name(data)
@@ -97,7 +97,7 @@ def test_joint_fraction_of_what_is_no_pair(partly, archives, tmp_path):
     with pytest.raises(UsageError, match="two locations"):
         data.joint_fraction(captures["sar/east"], elsewhere)
     (tmp_path / "out/overlaps.csv").unlink()
-    with pytest.raises(DataError, match="is not there") as caught:
+    with pytest.raises(DataError, match="is missing") as caught:
         PreparedData.open(tmp_path / "out").joint_fraction(captures["sar/east"], captures["ir/west"])
     assert "pbvs data prepare" in (caught.value.next_step or "")
     (tmp_path / "out/overlaps.csv").write_text("path_a,path_b\n1,2\n")
@@ -107,10 +107,10 @@ def test_joint_fraction_of_what_is_no_pair(partly, archives, tmp_path):
 
 def test_pairs_that_overlap_too_little_are_problems(partly, tmp_path):
     done = prepared(partly, tmp_path / "out")
-    place = "Train_Data_Bingham_SAR_IR_RGB/40.64610_-112.18230"
-    told = [(p.path, p.what) for p in done.problems if p.kind == "overlap"]
-    assert told == [
-        (f"{place}/west_ir.tif", f"is valid on {part} of its location together with {sar}, less than 50 %")
+    folder = "Train_Data_Bingham_SAR_IR_RGB/40.64610_-112.18230"
+    found = [(p.path, p.what) for p in done.problems if p.kind == "overlap"]
+    assert found == [
+        (f"{folder}/west_ir.tif", f"is valid on {part} of its location together with {sar}, less than 50 %")
         for part, sar in (("25.0 %", "more_east.tif"), ("37.5 %", "east.tif"))
     ]
     looser = prepared(partly, tmp_path / "out", rules=PrepareRules(min_overlap=0.3))
@@ -124,7 +124,7 @@ def test_masks_are_read_only_of_changed_locations(partly, tmp_path, monkeypatch)
     monkeypatch.setattr(
         overlaps, "read_valid", lambda path, box: (read.append(path.stem), real(path, box))[1]
     )
-    add_location(partly, name="1.0_2.0")  # all of it valid throughout: never looked at
+    add_location(partly, name="1.0_2.0")  # fully valid: never read
     prepared(partly, out)
     assert sorted(read) == ["east", "more_east", "west", "y_south"]
     tree = whole_tree(out)
@@ -136,8 +136,8 @@ def test_masks_are_read_only_of_changed_locations(partly, tmp_path, monkeypatch)
     assert len(read) == 8
     with (out / "overlaps.csv").open(newline="") as stream:
         fractions = {row["path_a"] + row["path_b"]: row["joint_fraction"] for row in csv.DictReader(stream)}
-    place = "stack/Bingham/40.64610_-112.18230"
-    assert float(fractions[f"{place}/ir/west.tif{place}/sar/east.tif"]) == 28 / 64
+    folder = "stack/Bingham/40.64610_-112.18230"
+    assert float(fractions[f"{folder}/ir/west.tif{folder}/sar/east.tif"]) == 28 / 64
 
 
 def test_masks_are_counted_strip_by_strip(partly, tmp_path, monkeypatch):
@@ -158,16 +158,16 @@ def test_the_report_counts_what_the_hash_holds_out(tmp_path):
     data = PreparedData.open(tmp_path / "out")
     report = split_report(data, 0.5).set_index(["family", "city"])
     assert list(report.index) == [("stack", "Bingham"), ("stack", "Manhattan"), ("stack", "all")]
-    places = data.table[["city", "location"]].drop_duplicates().itertuples(index=False, name=None)
-    apart = {place for place in places if is_held_out(place, 0.5)}
-    assert 0 < len(apart) < 6
+    keys = data.table[["city", "location"]].drop_duplicates().itertuples(index=False, name=None)
+    held_keys = {key for key in keys if is_held_out(key, 0.5)}
+    assert 0 < len(held_keys) < 6
     for city in ("Bingham", "Manhattan"):
-        mine = data.table[data.table.city == city]
-        held = mine[[place in apart for place in zip(mine.city, mine.location, strict=True)]]
+        rows = data.table[data.table.city == city]
+        held = rows[[key in held_keys for key in zip(rows.city, rows.location, strict=True)]]
         row = report.loc["stack", city]
         assert row.held_out == held.location.nunique()
-        assert row.train + row.held_out == row.locations == mine.location.nunique()
-        assert (row.held_out_captures, row.train_captures) == (len(held), len(mine) - len(held))
+        assert row.train + row.held_out == row.locations == rows.location.nunique()
+        assert (row.held_out_captures, row.train_captures) == (len(held), len(rows) - len(held))
     assert report.loc["stack", "all"].tolist() == report.loc["stack"].iloc[:2].sum().tolist()
 
 
@@ -181,18 +181,18 @@ def test_the_report_has_the_archives_own_validation(tmp_path):
     assert tuple(report.columns) == SPLIT_COLUMNS
 
 
-def test_a_part_out_of_range(archives, tmp_path):
+def test_a_fraction_out_of_range(archives, tmp_path):
     prepared(archives, tmp_path / "out")
-    with pytest.raises(UsageError, match="part of 1"):
+    with pytest.raises(UsageError, match=r"must be in \[0,1\]"):
         split_report(PreparedData.open(tmp_path / "out"), 1.5)
 
 
-def test_adding_data_moves_only_what_stood_in_for_the_hash():
-    places = [("Bingham", str(i)) for i in range(400)]
-    few = [place for place in places if not is_held_out(place, 0.05)][:3]
+def test_adding_data_moves_only_the_stand_in_of_the_hash():
+    keys = [("Bingham", str(i)) for i in range(400)]
+    few = [key for key in keys if not is_held_out(key, 0.05)][:3]
     stand_in = held_out(few, 0.05)
     assert stand_in == {min(few, key=held_out_rank)}
-    assert held_out(places, 0.05) == {place for place in places if is_held_out(place, 0.05)}
-    more = held_out(places[:200], 0.05)
-    assert more <= held_out(places, 0.05)
-    assert not stand_in & held_out(places, 0.05)
+    assert held_out(keys, 0.05) == {key for key in keys if is_held_out(key, 0.05)}
+    more = held_out(keys[:200], 0.05)
+    assert more <= held_out(keys, 0.05)
+    assert not stand_in & held_out(keys, 0.05)

@@ -9,7 +9,7 @@ from made_captures import Captures, capture
 from pbvs.archives.layouts import FAMILIES, MODALITIES
 from pbvs.core.errors import DataError, UsageError
 from pbvs.dataset.index import PreparedData, held_out, held_out_rank, is_held_out
-from pbvs.dataset.pairs import FixedPairs, PairTable, RandomPairs, days_apart
+from pbvs.dataset.pairs import PairTable, RandomPairs, ValidationPairs, days_apart
 from pbvs.prepare.prepare import PrepareRules, prepare
 
 
@@ -30,24 +30,24 @@ def data(tmp_path_factory):
 
 
 def table(data: PreparedData, **options) -> PairTable:
-    known = {"source": "sar", "target": "rgb", "heldout_fraction": 0.0}
-    return PairTable(data, **(known | options))
+    defaults = {"source": "sar", "target": "rgb", "heldout_fraction": 0.0}
+    return PairTable(data, **(defaults | options))
 
 
 def draws(data: PreparedData, draws_per_location: int = 1, seed: int = 0, **options) -> RandomPairs:
     return table(data, **options).train(draws_per_location=draws_per_location, seed=seed)
 
 
-def heldout(data: PreparedData, **options) -> FixedPairs:
+def heldout(data: PreparedData, **options) -> ValidationPairs:
     return table(data, **options).heldout()
 
 
-def test_an_epoch_comes_to_each_location_alike(data):
+def test_an_epoch_visits_each_location_equally_often(data):
     some = draws(data, draws_per_location=3)
     assert len(some) == 15
     for epoch in range(3):
-        seen = Counter(some.draw(epoch * 15 + n).location for n in range(15))
-        assert list(seen.values()) == [3] * 5
+        counts = Counter(some.draw(epoch * 15 + n).location for n in range(15))
+        assert list(counts.values()) == [3] * 5
 
 
 def test_epochs_differ_and_captures_vary(data):
@@ -57,12 +57,12 @@ def test_epochs_differ_and_captures_vary(data):
     first = ("stack", "Bingham", "1.0_0.0")
     pairs = [p for p in (some.draw(n) for n in range(4000)) if p.location == first]
     chosen = Counter((p.source.capture, p.target.capture) for p in pairs)
-    assert len(chosen) == 2 * 4  # every SAR with every flight, each as often
+    assert len(chosen) == 2 * 4  # every SAR with every flight, equally often
     assert min(chosen.values()) > 60  # of 100 expected
     assert max(chosen.values()) < 140
 
 
-def test_a_draw_depends_on_its_position_alone(data):
+def test_a_pair_depends_on_its_position_alone(data):
     forwards = [draws(data).draw(n).name for n in range(20)]
     other = draws(data)
     assert [other.draw(n).name for n in reversed(range(20))] == forwards[::-1]
@@ -149,8 +149,8 @@ def test_the_nearest_time_is_that_of_the_pairs_which_overlap():
 def test_a_source_without_partners_is_never_drawn_and_the_others_alike():
     sar = [capture("sar", name) for name in "abc"]
     rgb = [capture("rgb", name) for name in "xyz"]
-    apart = {("a", name): 0.1 for name in "xyz"} | {("b", "y"): 0.1, ("b", "z"): 0.1}
-    data = Captures([*sar, *rgb], apart)
+    overlaps = {("a", name): 0.1 for name in "xyz"} | {("b", "y"): 0.1, ("b", "z"): 0.1}
+    data = Captures([*sar, *rgb], overlaps)
     assert partners(data, "random") == {"b": {"x"}, "c": {"x", "y", "z"}}
     some = table(data).train()
     chosen = Counter(some.draw(n).source.capture for n in range(2000))
@@ -158,8 +158,8 @@ def test_a_source_without_partners_is_never_drawn_and_the_others_alike():
 
 
 def test_captures_without_a_date_come_last(tmp_path):
-    place = add_location(tmp_path / "a")
-    add_flight(place, "mosiac")  # mosiac_rgb.tiff, mosiac_ir.tif: no date
+    folder = add_location(tmp_path / "a")
+    add_flight(folder, "mosiac")  # mosiac_rgb.tiff, mosiac_ir.tif: no date
     some = draws(ready(tmp_path / "a", tmp_path / "out"), pairing="nearest_time")
     assert {some.draw(n).target.capture for n in range(20)} == {"flight_20190601"}
     mosaics = draws(
@@ -174,17 +174,18 @@ def test_captures_without_a_date_come_last(tmp_path):
 
 def test_held_out_locations_are_apart_and_fixed(data):
     both = table(data, heldout_fraction=0.4)
-    kept, apart = both.locations("train"), both.locations("heldout")
-    assert set(kept).isdisjoint(apart)
-    assert len(kept) + len(apart) == 5
-    assert set(apart) == {("stack", *key) for key in held_out([place[1:] for place in kept + apart], 0.4)}
-    assert apart == sorted(apart, key=lambda place: held_out_rank(place[1:]))
-    assert {both.train().draw(n).location for n in range(30)} == set(kept)
+    train, held = both.locations("train"), both.locations("heldout")
+    assert set(train).isdisjoint(held)
+    assert len(train) + len(held) == 5
+    by_hash = held_out([location[1:] for location in train + held], 0.4)
+    assert set(held) == {("stack", *key) for key in by_hash}
+    assert held == sorted(held, key=lambda location: held_out_rank(location[1:]))
+    assert {both.train().draw(n).location for n in range(30)} == set(train)
     other_task = table(data, source="rgb", target="ir", heldout_fraction=0.4)
-    assert other_task.locations("heldout") == apart
+    assert other_task.locations("heldout") == held
 
 
-def test_a_held_out_location_shows_one_fixed_pair(data):
+def test_a_held_out_location_has_one_fixed_pair(data):
     fixed = heldout(data, heldout_fraction=1.0)
     assert len(fixed) == 5
     names = [fixed.draw(n).name for n in range(5)]
@@ -195,25 +196,25 @@ def test_a_held_out_location_shows_one_fixed_pair(data):
 def test_adding_locations_moves_none():
     some = [("Bingham", f"{n}.0_1.0") for n in range(300)]
     more = some + [("Manhattan", f"{n}.0_1.0") for n in range(300)]
-    apart = held_out(some, 0.2)
-    assert apart == held_out(more, 0.2) & set(some)
-    assert len(apart) == pytest.approx(60, abs=25)
-    assert all(is_held_out(place, 0.2) for place in apart)
-    assert held_out(some, 0.2, seed=1) != apart
-    # Written down so that no later version moves a location: SHA-256 of "0\nBingham\n0.0_1.0".
+    held = held_out(some, 0.2)
+    assert held == held_out(more, 0.2) & set(some)
+    assert len(held) == pytest.approx(60, abs=25)
+    assert all(is_held_out(key, 0.2) for key in held)
+    assert held_out(some, 0.2, seed=1) != held
+    # Pinned so that no later version moves a location: SHA-256 of "0\nBingham\n0.0_1.0".
     assert held_out_rank(some[0]) == pytest.approx(0.9606477861, abs=1e-9)
 
 
 def test_few_locations_still_give_both_splits():
-    places = [("", "a"), ("", "b")]
-    assert [len(held_out(places, fraction)) for fraction in (0.0, 1e-9, 0.5, 1 - 1e-9, 1.0)] == [
+    keys = [("", "a"), ("", "b")]
+    assert [len(held_out(keys, fraction)) for fraction in (0.0, 1e-9, 0.5, 1 - 1e-9, 1.0)] == [
         0,
         1,
         1,
         1,
         2,
     ]
-    assert held_out(places[:1], 0.01) <= set(places[:1])
+    assert held_out(keys[:1], 0.01) <= set(keys[:1])
 
 
 def test_the_archives_own_validation_tiles_are_held_out(tmp_path):
@@ -221,18 +222,17 @@ def test_the_archives_own_validation_tiles_are_held_out(tmp_path):
     add_tiles(tmp_path / "a", n=2, split="validation")
     data = ready(tmp_path / "a", tmp_path / "out")
     both = table(data, target="eo", heldout_fraction=0.5)
-    apart = both.locations("heldout")
-    assert sorted(apart) == [("eo_sar", "", f"validation-Gotcha_{n}") for n in range(2)]
+    assert sorted(both.locations("heldout")) == [("eo_sar", "", f"validation-Gotcha_{n}") for n in range(2)]
     assert len(both.train()) == 4
     assert both.train().draw(0).name.startswith("train-Gotcha_")
 
 
 def test_pairs_of_little_overlap_are_left_out(tmp_path):
-    place = location_in(tmp_path / "a")
-    add_flight(place, "full")
+    folder = location_in(tmp_path / "a")
+    add_flight(folder, "full")
     flat = np.full((64, 64), 90, np.uint8)
-    write_tiff(place / "west.tif", flat, where=affine(1.0, (400_000.0 - 24, 4_500_000.0)))  # columns 0 to 39
-    write_tiff(place / "east_ir.tif", flat, where=affine(1.0, (400_000.0 + 16, 4_500_000.0)))  # 16 to 63
+    write_tiff(folder / "west.tif", flat, where=affine(1.0, (400_000.0 - 24, 4_500_000.0)))  # columns 0 to 39
+    write_tiff(folder / "east_ir.tif", flat, where=affine(1.0, (400_000.0 + 16, 4_500_000.0)))  # 16 to 63
     data = ready(tmp_path / "a", tmp_path / "out")
     some = table(data, source="sar", target="ir")
     assert {some.train().draw(n).name.rsplit("/", 1)[1] for n in range(10)} == {"west>full"}

@@ -1,4 +1,4 @@
-"""What must hold of the draws over many epochs, on any number of processes, and of the split."""
+"""Statistics of the samplers over many epochs and on any number of processes, and of the split."""
 
 from collections import Counter
 from itertools import chain, islice, pairwise
@@ -19,7 +19,7 @@ from pbvs.dataset.pairs import PairTable, RandomPairs
 # How many SAR and RGB captures each location has: one with one, one with sixty.
 COUNTS = {"a": (1, 1), "b": (1, 60), "c": (60, 1), "d": (5, 7), "e": (3, 2), "f": (12, 9)}
 EPOCHS = 3000
-SURELY_NOT_CHANCE = 1e-4  # p of a test at a fixed seed
+LEAST_P_VALUE = 1e-4  # of a statistical test at a fixed seed
 
 
 def some_captures(counts: dict[str, tuple[int, int]]) -> Captures:
@@ -38,24 +38,24 @@ def draws(counts: dict[str, tuple[int, int]], draws_per_location: int = 1, seed:
 
 @pytest.fixture(scope="module")
 def drawn() -> list[tuple[str, str, str]]:
-    """(location, source, target) of all draws of many epochs, one after another."""
+    """(location, source, target) of all pairs of many epochs, in order."""
     some = draws(COUNTS)
     pairs = (some.draw(n) for n in range(EPOCHS * len(some)))
     return [(pair.location[2], pair.source.capture, pair.target.capture) for pair in pairs]
 
 
 def table_of(pairs: list[tuple], rows: int, columns: int) -> np.ndarray:
-    """How often each combination occurs, `rows,columns`; every value of either side is there."""
+    """Counts of each combination, `rows,columns`; every value of both sides occurs."""
     firsts, seconds = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
     assert (len(firsts), len(seconds)) == (rows, columns)
     counts = Counter(pairs)
     return np.array([[counts[first, second] for second in seconds] for first in firsts])
 
 
-# ---- what is drawn
+# ---- the pairs
 
 
-def test_every_epoch_comes_to_each_location_alike(drawn):
+def test_every_epoch_visits_each_location_once(drawn):
     for start in range(0, len(drawn), len(COUNTS)):
         assert sorted(location for location, _, _ in drawn[start : start + len(COUNTS)]) == sorted(COUNTS)
 
@@ -67,67 +67,67 @@ def test_captures_of_a_location_are_drawn_uniformly(drawn, location):
     for side in (1, 2):
         counts = Counter(pair[side] for pair in mine)
         assert len(counts) == COUNTS[location][side - 1]
-        assert chisquare(list(counts.values())).pvalue > SURELY_NOT_CHANCE or len(counts) == 1
+        assert chisquare(list(counts.values())).pvalue > LEAST_P_VALUE or len(counts) == 1
 
 
 @pytest.mark.parametrize("location", ["d", "e", "f"])
 def test_source_and_target_are_independent_and_every_combination_is_reached(drawn, location):
-    pairs = [(source, target) for place, source, target in drawn if place == location]
+    pairs = [(source, target) for at, source, target in drawn if at == location]
     together = table_of(pairs, *COUNTS[location])
     assert together.min() > 0
-    assert chi2_contingency(together).pvalue > SURELY_NOT_CHANCE
-    assert chisquare(together.ravel()).pvalue > SURELY_NOT_CHANCE
+    assert chi2_contingency(together).pvalue > LEAST_P_VALUE
+    assert chisquare(together.ravel()).pvalue > LEAST_P_VALUE
 
 
 @pytest.mark.parametrize("side", [1, 2])
-def test_an_epoch_tells_nothing_of_the_next(drawn, side):
+def test_an_epoch_is_independent_of_the_next(drawn, side):
     mine = [pair[side] for pair in drawn if pair[0] == "f"]
     n = COUNTS["f"][side - 1]
-    assert chi2_contingency(table_of(list(pairwise(mine)), n, n)).pvalue > SURELY_NOT_CHANCE
+    assert chi2_contingency(table_of(list(pairwise(mine)), n, n)).pvalue > LEAST_P_VALUE
 
 
-def test_locations_choose_apart_from_each_other(drawn):
+def test_locations_are_sampled_independently(drawn):
     of_d = [source for location, source, _ in drawn if location == "d"]
     of_f = [source for location, source, _ in drawn if location == "f"]
     together = table_of(list(zip(of_d, of_f, strict=True)), 5, 12)
-    assert chi2_contingency(together).pvalue > SURELY_NOT_CHANCE
+    assert chi2_contingency(together).pvalue > LEAST_P_VALUE
 
 
-def test_every_location_comes_at_every_place_in_an_epoch_alike(drawn):
-    places = [(location, n % len(COUNTS)) for n, (location, _, _) in enumerate(drawn)]
-    assert chisquare(table_of(places, 6, 6).ravel()).pvalue > SURELY_NOT_CHANCE
+def test_every_location_is_equally_often_at_every_position_of_an_epoch(drawn):
+    positions = [(location, n % len(COUNTS)) for n, (location, _, _) in enumerate(drawn)]
+    assert chisquare(table_of(positions, 6, 6).ravel()).pvalue > LEAST_P_VALUE
     follows = [(a[0], b[0]) for a, b in zip(drawn[::6], drawn[1::6], strict=True) if a[0] != b[0]]
     together = table_of(follows, 6, 6)
-    assert chisquare(together[~np.eye(6, dtype=bool)]).pvalue > SURELY_NOT_CHANCE
+    assert chisquare(together[~np.eye(6, dtype=bool)]).pvalue > LEAST_P_VALUE
 
 
-def test_more_draws_of_a_location_are_apart_from_each_other():
+def test_several_pairs_of_a_location_are_independent():
     some = draws({"a": (4, 5)}, draws_per_location=2)
     pairs = [some.draw(n).target.capture for n in range(2 * 3000)]
     together = table_of(list(zip(pairs[::2], pairs[1::2], strict=True)), 5, 5)
-    assert chi2_contingency(together).pvalue > SURELY_NOT_CHANCE
-    assert chisquare(together.ravel()).pvalue > SURELY_NOT_CHANCE
+    assert chi2_contingency(together).pvalue > LEAST_P_VALUE
+    assert chisquare(together.ravel()).pvalue > LEAST_P_VALUE
 
 
-def test_seeds_draw_apart_from_each_other():
+def test_seeds_are_independent():
     one, other = (draws({"a": (4, 5)}, seed=seed) for seed in (0, 1))
     pairs = [(one.draw(n).source.capture, other.draw(n).source.capture) for n in range(3000)]
-    assert chi2_contingency(table_of(pairs, 4, 4)).pvalue > SURELY_NOT_CHANCE
+    assert chi2_contingency(table_of(pairs, 4, 4)).pvalue > LEAST_P_VALUE
 
 
-# ---- by position alone: entered midway, and split over processes
+# ---- by position alone: resumed midway, and split over processes
 
 MANY = {f"{n}": (1 + n % 4, 1 + n % 7) for n in range(401)}
 
 
-def test_epoch_seven_entered_at_draw_1000_is_epoch_seven_played_through():
-    through = draws(MANY, draws_per_location=3)
-    length = len(through)
+def test_epoch_seven_resumed_at_position_1000_is_epoch_seven_run_through():
+    sampler = draws(MANY, draws_per_location=3)
+    length = len(sampler)
     assert length == 1203
-    played = [through.draw(n) for n in range(8 * length)]
-    entered = draws(MANY, draws_per_location=3)
-    assert [entered.draw(n) for n in range(7 * length + 1000, 8 * length)] == played[7 * length + 1000 :]
-    epochs = [played[epoch * length : (epoch + 1) * length] for epoch in range(8)]
+    whole = [sampler.draw(n) for n in range(8 * length)]
+    resumed = draws(MANY, draws_per_location=3)
+    assert [resumed.draw(n) for n in range(7 * length + 1000, 8 * length)] == whole[7 * length + 1000 :]
+    epochs = [whole[epoch * length : (epoch + 1) * length] for epoch in range(8)]
     assert all(
         Counter(p.location for p in epoch) == Counter(p.location for p in epochs[0]) for epoch in epochs
     )
@@ -135,7 +135,7 @@ def test_epoch_seven_entered_at_draw_1000_is_epoch_seven_played_through():
 
 
 class Names(Dataset):
-    """Samples that hold nothing but which pair was drawn at which position."""
+    """Samples that hold only the position and the name of the pair."""
 
     def __init__(self, some: RandomPairs):
         self.some = some
@@ -145,41 +145,43 @@ class Names(Dataset):
         return {"source": image, "target": image, "mask": mask, "name": (n, self.some.draw(n).name)}
 
 
-def seen_by(rank: int, processes: int, start: int, n_images: int, batch: int, parts: int = 1) -> list[tuple]:
-    """(position, name) of all images that one of several processes sees, as the training loop reads them."""
+def images_of(
+    rank: int, processes: int, start: int, n_images: int, batch: int, parts: int = 1
+) -> list[tuple]:
+    """(position, name) of all images of one process, as the training loop reads them."""
     starts = range(start, n_images // batch * batch, batch)
     positions = BatchSampler(starts, batch, parts=parts, rank=rank, processes=processes)
     found = []
-    for given_batch in Batches(Names(draws(MANY)), positions, torch.device("cpu"), 0):
-        where, names = given_batch.names
-        found += list(zip(where.tolist(), names, strict=True))
+    for one in Batches(Names(draws(MANY)), positions, torch.device("cpu"), 0):
+        at, names = one.names
+        found += list(zip(at.tolist(), names, strict=True))
     return found
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_one_two_and_three_processes_see_the_same_without_overlap(parts):
-    """A batch of 12 does not divide an epoch of 401: it takes what is missing from the next epoch."""
+    """A batch of 12 does not divide an epoch of 401: the last one extends into the next epoch."""
     n_images, whole = 3 * 401, 3 * 401 // 12 * 12
-    alone = seen_by(0, 1, 0, n_images, 12, parts)
+    alone = images_of(0, 1, 0, n_images, 12, parts)
     assert [n for n, _ in alone] == list(range(whole))
     for processes in (2, 3):
-        shares = [seen_by(rank, processes, 0, n_images, 12, parts) for rank in range(processes)]
-        assert {len(share) for share in shares} == {whole // processes}
-        assert sorted(chain(*shares)) == alone
+        by_process = [images_of(rank, processes, 0, n_images, 12, parts) for rank in range(processes)]
+        assert {len(images) for images in by_process} == {whole // processes}
+        assert sorted(chain(*by_process)) == alone
     for epoch in range(2):  # the last one ends with the last whole batch
-        places = Counter(name.split("/")[1] for n, name in alone if n // 401 == epoch)
-        assert places == Counter(list(MANY))
+        counts = Counter(name.split("/")[1] for n, name in alone if n // 401 == epoch)
+        assert counts == Counter(list(MANY))
 
 
-def test_a_run_that_goes_on_with_more_processes_leaves_nothing_out():
-    before = seen_by(0, 1, 0, 600, 6)
-    after = [one for rank in range(3) for one in seen_by(rank, 3, 600, 802, 6)]
-    assert sorted(before + after) == seen_by(0, 1, 0, 802, 6)
+def test_a_run_resumed_with_more_processes_skips_no_image():
+    before = images_of(0, 1, 0, 600, 6)
+    after = [one for rank in range(3) for one in images_of(rank, 3, 600, 802, 6)]
+    assert sorted(before + after) == images_of(0, 1, 0, 802, 6)
 
 
 # ---- the split
 
-PLACES = st.lists(
+KEYS = st.lists(
     st.tuples(st.sampled_from(["Bingham", "Manhattan", "UC_Davis"]), st.integers(0, 10_000).map(str)),
     min_size=1,
     max_size=40,
@@ -192,27 +194,27 @@ Keys = list[tuple[str, str]]
 def split_of(keys: Keys, fraction: float, seed: int) -> tuple[set, set]:
     listed = Captures(capture(m, m, ("stack", *key)) for key in keys for m in ("sar", "rgb"))
     table = PairTable(listed, source="sar", target="rgb", heldout_fraction=fraction, heldout_seed=seed)
-    train, apart = table.locations("train"), table.locations("heldout")
-    assert len(train) + len(apart) == len(keys)
-    return {location[1:] for location in train}, {location[1:] for location in apart}
+    train, held = table.locations("train"), table.locations("heldout")
+    assert len(train) + len(held) == len(keys)
+    return {location[1:] for location in train}, {location[1:] for location in held}
 
 
 @settings(max_examples=60, deadline=None)
-@given(PLACES, FRACTIONS, st.integers(0, 3))
+@given(KEYS, FRACTIONS, st.integers(0, 3))
 def test_no_location_is_in_two_splits(keys, fraction, seed):
-    train, apart = split_of(keys, fraction, seed)
-    assert train | apart == set(keys)
-    assert not train & apart
-    assert apart == held_out(keys, fraction, seed)
+    train, held = split_of(keys, fraction, seed)
+    assert train | held == set(keys)
+    assert not train & held
+    assert held == held_out(keys, fraction, seed)
     if len(keys) > 1 and 0.0 < fraction < 1.0:
         assert train
-        assert apart
+        assert held
 
 
 @settings(max_examples=60, deadline=None)
-@given(PLACES, PLACES, FRACTIONS, st.integers(0, 3))
+@given(KEYS, KEYS, FRACTIONS, st.integers(0, 3))
 def test_adding_data_moves_no_location(keys, more, fraction, seed):
-    """But for the one that was held out, or kept, only because the hash would have left a side empty."""
+    """Except the one held out, or kept, only because the hash would leave a side empty."""
     before, after = split_of(keys, fraction, seed)[1], split_of(sorted({*keys, *more}), fraction, seed)[1]
     by_hash = {key for key in keys if is_held_out(key, fraction, seed)}
     moved = before ^ (after & set(keys))
@@ -223,26 +225,26 @@ def test_adding_data_moves_no_location(keys, more, fraction, seed):
         assert len(moved) <= 1
 
 
-def test_the_share_held_out_is_that_asked_for():
+def test_the_held_out_fraction_is_the_requested_one():
     keys = [("Bingham", str(n)) for n in range(4000)]
     for fraction in (0.05, 0.2):
-        n_apart = len(held_out(keys, fraction))
-        assert abs(n_apart - 4000 * fraction) < 4 * (4000 * fraction * (1 - fraction)) ** 0.5
+        n_held = len(held_out(keys, fraction))
+        assert abs(n_held - 4000 * fraction) < 4 * (4000 * fraction * (1 - fraction)) ** 0.5
 
 
-def test_both_sides_of_a_split_are_drawn_apart():
+def test_both_sides_of_a_split_are_sampled_apart():
     listed = Captures(
-        capture(m, f"{m}{n}", ("stack", "Bingham", str(place)))
-        for place in range(50)
+        capture(m, f"{m}{n}", ("stack", "Bingham", str(key)))
+        for key in range(50)
         for m in ("sar", "rgb")
         for n in range(3)
     )
     table = PairTable(listed, source="sar", target="rgb", heldout_fraction=0.3)
     train, fixed = table.train(draws_per_location=2), table.heldout()
     trained = {train.draw(n).location for n in range(2 * len(train))}
-    shown = {pair.location for pair in (fixed.draw(n) for n in islice(range(1000), len(fixed)))}
+    validated = {pair.location for pair in (fixed.draw(n) for n in islice(range(1000), len(fixed)))}
     assert trained == set(table.locations("train"))
-    assert shown == set(table.locations("heldout"))
+    assert validated == set(table.locations("heldout"))
     ranks = [held_out_rank(location[1:]) for location in table.locations("heldout")]
-    assert ranks == sorted(ranks)  # the first few are a sample by chance, not the first by name
-    assert not trained & shown
+    assert ranks == sorted(ranks)  # the first few are a random sample, not the first by name
+    assert not trained & validated

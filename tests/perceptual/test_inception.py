@@ -47,7 +47,7 @@ def test_the_distance_equals_pytorch_fid_from_pixels_on(hub_with_standins: Path)
         reference = [F.adaptive_avg_pool2d(theirs(x)[0], (1, 1)).flatten(1).double().numpy() for x in sets]
     moments = [m for r in reference for m in (r.mean(0), np.cov(r, rowvar=False))]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # SciPy 1.17, of `disp=`
+        warnings.simplefilter("ignore", DeprecationWarning)  # SciPy 1.17 for `disp=`
         try:
             expected = float(calculate_frechet_distance(*moments))
         except TypeError:
@@ -64,7 +64,7 @@ def test_one_band_is_three_equal_ones(features: InceptionFeatures) -> None:
     gray = torch.rand(1, 1, 20, 30, generator=torch.Generator().manual_seed(8))
     one, three = features(gray), features(gray.repeat(1, 3, 1, 1))
     for layer in FID_LAYERS:
-        # Not bit for bit: resizing one band and three takes other kernels.
+        # Not bit for bit: resizing one band and three uses other kernels.
         torch.testing.assert_close(one[layer], three[layer], rtol=0, atol=2e-6)
 
 

@@ -33,7 +33,7 @@ def _pair(bands: int = 3, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _reference(net: str) -> lpips.LPIPS:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torchvision, of lpips's `pretrained=`
+        warnings.simplefilter("ignore", UserWarning)  # torchvision for lpips's `pretrained=`
         return lpips.LPIPS(net=net, version="0.1", verbose=False)
 
 
@@ -50,7 +50,7 @@ def test_smaller_networks_equal_the_package_on_the_same_weights(
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 70, 64), (2, 3, 33, 47), (1, 3, 97, 16)])
-def test_strips_of_rows_give_the_values_of_the_whole(
+def test_strips_of_rows_equal_the_whole(
     vgg: PerceptualDistance, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     generator = torch.Generator().manual_seed(7)
@@ -63,7 +63,7 @@ def test_strips_of_rows_give_the_values_of_the_whole(
 
 
 def test_vgg_equals_the_packages_own_forward(vgg: PerceptualDistance) -> None:
-    # The package would read 550 MB; given the backbone's part alone, its forward is the same.
+    # The package would read 550 MB; with the backbone's tensors alone, its forward is the same.
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         reference = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
@@ -138,14 +138,14 @@ def test_only_the_images_get_gradients_and_training_mode_changes_nothing(alex: P
 
 def test_values_outside_the_range_raise_unless_switched_off(alex: PerceptualDistance) -> None:
     x, y = _pair()
-    levels = (x + 1) * 127.5
+    float255 = (x + 1) * 127.5
     with pytest.raises(ScoreError, match=r"\[-1,1\]"):
-        alex(levels, y)
+        alex(float255, y)
     with pytest.raises(ScoreError, match=r"\[-1,1\]"):
         alex(x, torch.full_like(y, torch.nan))
-    alex(x * 1.0005, y)  # rounding is let through
+    alex(x * 1.0005, y)  # rounding is tolerated
     unchecked = PerceptualDistance("standin", "alex", check_range=False)
-    assert torch.isfinite(unchecked(levels, y)).all()
+    assert torch.isfinite(unchecked(float255, y)).all()
 
 
 def test_shapes_and_nets_that_do_not_exist_are_refused(alex: PerceptualDistance) -> None:

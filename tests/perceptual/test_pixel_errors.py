@@ -25,7 +25,7 @@ def test_both_errors_equal_numpy(bands: int) -> None:
     np.testing.assert_allclose(got2, np.sqrt((difference**2).mean(axis=1)), rtol=0, atol=1e-12)
 
 
-def test_a_mask_counts_only_what_is_true_even_beside_nan() -> None:
+def test_a_mask_counts_only_true_pixels_even_next_to_nan() -> None:
     a, b, mask = _images()
     a[~np.broadcast_to(mask, a.shape)] = np.nan
     got1 = l1(torch.tensor(a), torch.tensor(b), torch.tensor(mask))
@@ -65,7 +65,7 @@ def test_l2_is_the_mean_of_roots_not_the_root_of_the_mean() -> None:
 
 def test_half_types_do_not_lose_small_differences() -> None:
     a = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float16)
-    b = a - 2**-11  # its square is below what float16 resolves beside 0
+    b = a - 2**-11  # its square is below the resolution of float16
     assert float(l2(a, b)) == pytest.approx(2**-11, rel=1e-6)
 
 

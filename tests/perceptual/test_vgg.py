@@ -42,7 +42,7 @@ def test_one_band_counts_as_three_equal_ones(distance):
     torch.testing.assert_close(distance(a, b), distance(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)))
 
 
-def test_only_the_made_image_takes_a_gradient(distance):
+def test_only_the_fake_image_takes_a_gradient(distance):
     a, b = images(1, 0).requires_grad_(), images(1, 1).requires_grad_()
     distance(a, b).backward()
     assert a.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""Where things lie after `prepare`: SAR on colour, years of one ground, and made scenes of known place."""
+"""Alignment after `prepare`: SAR on colour, years of one location, and synthetic scenes."""
 
 import functools
 import itertools
@@ -55,7 +55,7 @@ def sizes_px(shifts: list[Shift]) -> np.ndarray:
 
 
 def pattern(east: np.ndarray, north: np.ndarray) -> np.ndarray:
-    """Waves over the ground in levels, some 36 to 57 pixels of 10 m long."""
+    """Waves over the ground in [0,255], some 36 to 57 pixels of 10 m long."""
     return 128 + 50 * np.sin(east / 57) * np.cos(north / 61) + 40 * np.cos(east / 91 + north / 83)
 
 
@@ -104,7 +104,7 @@ def residual_shifts(root: Path) -> dict[str, Shift]:
 def test_real_sar_lies_where_it_lay_before_it_was_warped_to_utm(real):
     """The tiles of the EO/SAR archive are cut from the same pairs, from the SAR on the colour's own grid.
 
-    So this is the error of warping there (by whoever made the archive) and back, and of nothing else.
+    So this is the error of warping there (by the authors of the archive) and back, and of nothing else.
     """
     eo = (REAL / "Train_Data_and_Validation_EO_SAR/EO").rglob("*.png")
     tiles = {path: read_image(path)[:, :, 0] for path in eo}
@@ -175,7 +175,7 @@ def test_real_captures_of_ten_years_lie_on_one_grid(real):
     assert np.mean(np.array(errors) < 1.5) > 0.95  # an aerial image's own place is good to about a pixel
 
 
-# ---- made scenes
+# ---- synthetic scenes
 
 
 CITY = synth_files.CITIES[0]
@@ -205,7 +205,7 @@ def blocks_on_water() -> Scene:
 
 
 def write_blocks(root: Path, east_m: float, south_m: float) -> None:
-    """A location of `blocks_on_water`, its SAR said to lie (east, south) of where it does."""
+    """A location of `blocks_on_water`, its SAR georeferenced (east, south) of its true position."""
     site = synth_files.site_of(CITY, 0, np.random.default_rng(0))
     place, scene = root / f"Train_Data_{CITY.name}_SAR_IR_RGB" / site.name, blocks_on_water()
     size = 410, 400
@@ -235,7 +235,7 @@ def centres_px(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("put_px", [(0.0, 0.0), (5.3, -3.7)])
-def test_made_sar_lies_on_made_colour_by_the_places_of_known_blocks(tmp_path, put_px):
+def test_synthetic_sar_lies_on_synthetic_colour_by_the_places_of_known_blocks(tmp_path, put_px):
     write_blocks(tmp_path / "a", put_px[0] * 200 / 400, put_px[1] * 200 / 410)
     data = prepared(tmp_path / "a", tmp_path / "out", "sar", "rgb")
     pair = sar_and_rgb(data).iloc[0]
@@ -249,12 +249,12 @@ def test_made_sar_lies_on_made_colour_by_the_places_of_known_blocks(tmp_path, pu
 def level(tmp_path_factory):
     """Level ground, SAR put up to 8 pixels off and registered; and the shifts put in, by source path."""
     root = tmp_path_factory.mktemp("level")
-    made = make_archives(
+    archives = make_archives(
         root, locations=5, tiles=0, test_images=0, seed=2, chip_px=208, sar_shift_px=8.0, relief=0.0
     )
     out = tmp_path_factory.mktemp("registered") / "out"
     data = prepared(root, out, "sar", "rgb", register=True, uint16="percentile")
-    return data, {shift.path.relative_to(root).as_posix(): shift for shift in made.shifts}
+    return data, {shift.path.relative_to(root).as_posix(): shift for shift in archives.shifts}
 
 
 def test_a_put_in_shift_is_taken_out_to_a_third_of_a_pixel(level):
@@ -273,7 +273,7 @@ def test_a_put_in_shift_is_taken_out_to_a_third_of_a_pixel(level):
 
 
 def test_another_place_is_never_trusted(level):
-    """Each SAR beside the colour of another place, cut to one size."""
+    """Each SAR with the colour of another location, cut to one size."""
     data, _ = level
     pairs = sar_and_rgb(data)
     found = []
@@ -290,13 +290,13 @@ def test_another_place_is_never_trusted(level):
 
 
 def test_tall_things_draw_the_shift_towards_where_they_came_from(tmp_path):
-    """What is known to be wrong: the radar looks from the west, so SAR leans west and is moved back east."""
+    """A known error: the radar looks from the west, so SAR leans west and is shifted back east."""
     scene = blocks_on_water()
     tall = replace(scene, height=np.where(scene.material == Material.METAL_ROOF, 6.0, 0.0).astype(np.float32))
     grid = synth_files.plain_grid((400, 400), scene.px_per_m)
     rgb = synth_files.stored(render.optical(tall, grid, FLIGHT, np.random.default_rng(1)).rgb)
     valid = np.ones((400, 400), bool)
-    for shown, least, most in ((scene, -0.5, 0.5), (tall, 3.0, 12.0)):
-        sar = synth_files.stored(render.radar(shown, grid, PASS, np.random.default_rng(2)))[:, :, None]
+    for content, least, most in ((scene, -0.5, 0.5), (tall, 3.0, 12.0)):
+        sar = synth_files.stored(render.radar(content, grid, PASS, np.random.default_rng(2)))[:, :, None]
         found = estimate_shift(np.asarray(sar, np.uint8), np.asarray(rgb, np.uint8), valid)
         assert least < found.dx_px < most, found

@@ -88,7 +88,7 @@ def test_size_px_and_tiles(archives, tmp_path):
     )
 
 
-def test_the_index_tells_of_each_capture(archives, tmp_path):
+def test_the_index_describes_each_capture(archives, tmp_path):
     prepared(archives, tmp_path / "out")
     table = PreparedData.open(tmp_path / "out").table
     row = table[(table.modality == "ir") & (table.capture == "flight_20200601")].iloc[0]
@@ -132,7 +132,7 @@ def test_partial_cover_is_masked_and_too_little_is_left_out(tmp_path):
     assert (stricter.n_images, stricter.n_deleted) == (2, 2)
 
 
-def test_a_second_run_makes_nothing_and_changes_nothing(archives, tmp_path):
+def test_a_second_run_writes_and_changes_nothing(archives, tmp_path):
     out = tmp_path / "out"
     first = prepared(archives, out)
     lasting = [*out.rglob("*.tif"), out / "hashes.jsonl"]
@@ -201,6 +201,45 @@ def test_calls_add_up(archives, tmp_path):
     assert (done.n_kept, done.n_made) == (4, 3)
     prepared(archives, tmp_path / "once", modalities={"sar", "eo", "rgb"})
     assert whole_tree(out) == whole_tree(tmp_path / "once")
+
+
+def test_only_the_kept_locations_are_prepared(archives, tmp_path):
+    out, once = tmp_path / "out", tmp_path / "once"
+    add_location(archives, name="1.0_2.0")
+    keep = {("Bingham", "1.0_2.0"), ("", "train-Gotcha_1")}.__contains__
+    done = prepared(archives, out, keep_location=keep)
+    assert (done.n_images, done.n_made) == (5, 5)
+    assert set(PreparedData.open(out).table.location) == {"1.0_2.0", "train-Gotcha_1"}
+    assert not (out / "stack/Bingham/40.64610_-112.18230").exists()
+    kept = whole_tree(out)
+    assert prepared(archives, out, keep_location=keep).n_made == 0
+    assert whole_tree(out) == kept
+    # A call without the filter adds the rest, one with it deletes the rest.
+    added = prepared(archives, out)
+    assert (added.n_made, added.n_kept) == (7, 5)
+    assert added.fingerprint == prepared(archives, once).fingerprint != done.fingerprint
+    assert whole_tree(out) == whole_tree(once)
+    again = prepared(archives, out, keep_location=keep)
+    assert (again.n_made, again.n_kept, again.n_deleted) == (0, 5, 7)
+    assert whole_tree(out) == kept
+    with pytest.raises(DataError, match="at the locations to keep"):
+        prepared(archives, out, keep_location=lambda key: False)
+    assert whole_tree(out) == kept
+
+
+def test_a_kept_location_has_its_own_reference(archives, tmp_path):
+    write_tiff(
+        location_in(archives) / "mosaic_rgb.tif",
+        colours(ground((16, 16), BASE_CRS, affine(4.0))),
+        where=affine(4.0),
+    )
+    add_location(archives, name="1.0_2.0")
+    prepared(archives, tmp_path / "all")
+    prepared(archives, tmp_path / "sar", modalities={"sar"}, keep_location=lambda key: key[1][:5] == "40.64")
+    trees = whole_tree(tmp_path / "all"), whole_tree(tmp_path / "sar")
+    sar = [path for path in trees[1] if path.endswith(".tif")]
+    assert sar == ["stack/Bingham/40.64610_-112.18230/sar/20190611_UMBRA_GEC.tif"]
+    assert trees[0][sar[0]] == trees[1][sar[0]]
 
 
 def test_what_is_not_there_or_not_meant(archives, tmp_path):

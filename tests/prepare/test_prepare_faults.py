@@ -1,4 +1,4 @@
-"""What goes wrong while preparing: files that vanish or are torn, a full disk, a run that is stopped."""
+"""Failures while preparing: files that vanish or are corrupt, a full disk, a run that is stopped."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def archives(tmp_path):
 
 @pytest.fixture
 def vanishing(monkeypatch):
-    """Names a file that is deleted when the archives have just been scanned."""
+    """Deletes the named files right after the archives were scanned."""
 
     def vanish(*paths: Path) -> None:
         real = module.look
@@ -56,8 +56,8 @@ def crs_and_transform(path: Path):
 def test_an_unreadable_file_costs_that_file_only(archives, tmp_path):
     out, place = tmp_path / "out", location_in(archives)
     corrupted(sar_in(place / "corrupt_GEC.tif"))
-    torn = sar_in(place / "torn_GEC.tif")
-    torn.write_bytes(torn.read_bytes()[:-4000])
+    truncated = sar_in(place / "truncated_GEC.tif")
+    truncated.write_bytes(truncated.read_bytes()[:-4000])
     (place / "empty_rgb.tif").write_bytes(b"")
     tile = archives / "Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_0.png"
     whole = tile.read_bytes()
@@ -65,7 +65,7 @@ def test_an_unreadable_file_costs_that_file_only(archives, tmp_path):
     done = prepared(archives, out)
     assert problem_kinds(done) == {
         "corrupt_GEC.tif": "unreadable",
-        "torn_GEC.tif": "unreadable",
+        "truncated_GEC.tif": "unreadable",
         "empty_rgb.tif": "empty",
         "Gotcha_0.png": "unreadable",
     }
@@ -102,8 +102,8 @@ def test_the_next_image_gives_the_grid_where_the_first_cannot_be_read(
     grid_of_next = crs_and_transform(place / "flight_20200601_rgb.tiff")
     vanishing(mosaic, first)
     done = prepared(archives, tmp_path / "out", modalities=modalities)
-    told = [(Path(problem.path).name, problem.kind) for problem in done.problems]
-    assert told == [(first.name, "unreadable"), (mosaic.name, "unreadable")]  # each once
+    problems = [(Path(problem.path).name, problem.kind) for problem in done.problems]
+    assert problems == [(first.name, "unreadable"), (mosaic.name, "unreadable")]  # each once
     for path in (tmp_path / "out" / PLACE).rglob("*.tif"):
         assert crs_and_transform(path) == grid_of_next
 
@@ -149,21 +149,21 @@ def test_a_killed_run_goes_on_where_it_was(archives, tmp_path, die_at):
     assert whole_tree(out) == whole_tree(tmp_path / "straight")
 
 
-def test_results_of_a_killed_run_are_not_taken_for_those_of_other_rules(archives, tmp_path, monkeypatch):
-    """Were the files alike in size, only what is noted of them would tell them apart."""
+def test_results_of_a_killed_run_are_not_mistaken_for_those_of_other_rules(archives, tmp_path, monkeypatch):
+    """If the files had the same size, only their records would distinguish them."""
     out = tmp_path / "out"
     first = prepared(archives, out)
     tree = whole_tree(out)
     assert Rank(archives, out, size_px=(32, 32), die_at=7).ended() == -9
     killed = whole_tree(out)
     assert sum(killed[path] != tree[path] for path in tree if path.endswith(".tif")) >= 3
-    monkeypatch.setattr(Record, "result_is_there", lambda record, out: (out / record.out).exists())
+    monkeypatch.setattr(Record, "result_exists", lambda record, out: (out / record.out).exists())
     again = prepared(archives, out)
     assert (again.n_made, again.fingerprint) == (5, first.fingerprint)
     assert whole_tree(out) == tree
 
 
-def test_a_torn_line_of_the_journal_costs_that_line_only(tmp_path):
+def test_a_truncated_line_of_the_journal_costs_that_line_only(tmp_path):
     record = Record(1, 2, "sha", "rules", "a.tif", 10, 5, 6, 0.5, (1.0, 2.0))
     journal = Journal(tmp_path)
     journal.note([("a", record), ("b", record), ("c", record)])
@@ -177,15 +177,15 @@ def test_a_torn_line_of_the_journal_costs_that_line_only(tmp_path):
 # ---- a full disk
 
 
-def test_a_full_disk_is_told_of_and_the_next_run_goes_on(archives, tmp_path):
+def test_a_full_disk_is_reported_and_the_next_run_resumes(archives, tmp_path):
     straight, out = prepared(archives, tmp_path / "straight"), tmp_path / "out"
     sizes = sorted(path.stat().st_size for path in (tmp_path / "straight").rglob("*.tif"))
-    told = Rank(archives, out, file_bytes=sizes[-1] - 1, workers=1).ended()
-    assert isinstance(told, DataError)
-    assert "cannot be written" in told.what
-    assert "make room" in (told.next_step or "")
+    error = Rank(archives, out, file_bytes=sizes[-1] - 1, workers=1).ended()
+    assert isinstance(error, DataError)
+    assert "cannot be written" in error.what
+    assert "free disk space" in (error.next_step or "")
     assert [path for path in out.rglob("*") if ".part" in path.name] == []
-    for path in out.rglob("*.tif"):  # what is there is whole
+    for path in out.rglob("*.tif"):  # no partial files
         assert path.read_bytes() == (tmp_path / "straight" / path.relative_to(out)).read_bytes()
     done = prepared(archives, out)
     assert done.n_kept >= 1
@@ -203,7 +203,7 @@ def test_a_disk_full_at_the_tables_leaves_what_was_there(archives, tmp_path, mon
     full = OSError(28, "No space left on device")
 
     def write_text(self, text, **options):
-        # the mark is written at the start too, before anything is done
+        # prepared.json is also written at the start, before any work
         if self.name.startswith(f".{name}.") and (name != "prepared" or '"complete": true' in text):
             raise full
         return real_write(self, text, **options)

@@ -1,4 +1,4 @@
-"""Several processes that share one call of `prepare`: what they make is what one makes alone."""
+"""Several processes that share one call of `prepare`: the result is that of one process."""
 
 import json
 
@@ -24,7 +24,7 @@ def archives(tmp_path):
         for name, east_m in (("east.tif", 16.0), ("west_ir.tif", -16.0)):  # valid in part, each
             where = affine(1.0, (400_000.0 + east_m, 4_500_000.0))
             write_tiff(place / name, np.full((64, 64), 90, np.uint8), where=where)
-    corrupted(sar_in(location_in(root, name="40.64610_-112.18230") / "torn_GEC.tif"))
+    corrupted(sar_in(location_in(root, name="40.64610_-112.18230") / "corrupt_GEC.tif"))
     add_tiles(root, n=4)
     return root
 
@@ -37,15 +37,15 @@ def alone(archives, tmp_path):
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3])
-def test_ranks_make_what_one_makes(archives, alone, tmp_path, n_ranks):
+def test_ranks_write_what_one_process_writes(archives, alone, tmp_path, n_ranks):
     out = tmp_path / "out"
-    told = ranked(archives, out, n_ranks, rules=RULES)
-    assert [one.first for one in told] == [True] + [False] * (n_ranks - 1)
-    for one in told:
+    summaries = ranked(archives, out, n_ranks, rules=RULES)
+    assert [one.first for one in summaries] == [True] + [False] * (n_ranks - 1)
+    for one in summaries:
         assert (one.n_images, one.n_made, one.n_kept) == (alone[0].n_images, alone[0].n_made, 0)
         assert (one.problems, one.fingerprint) == (alone[0].problems, alone[0].fingerprint)
         assert (one.n_compared, one.n_moved) == (alone[0].n_compared, alone[0].n_moved)
-    assert problem_kinds(told[0])["torn_GEC.tif"] == "unreadable"
+    assert problem_kinds(summaries[0])["corrupt_GEC.tif"] == "unreadable"
     assert (out / "overlaps.csv").read_text().count("\n") == 1 + 3
     assert whole_tree(out) == alone[1]
     again = ranked(archives, out, n_ranks, rules=RULES)
@@ -65,9 +65,9 @@ def test_a_rank_is_killed_and_all_are_started_again(archives, alone, tmp_path, l
     assert isinstance(ended[1 - lost], DataError)
     assert f"rank {lost} of 2 gave no sign of life" in ended[1 - lost].what
     assert not json.loads((out / "prepared.json").read_text())["complete"]
-    told = ranked(archives, out, 2, rules=RULES)
-    assert told[0].n_kept >= 3  # what the killed rank had made is known, and what the other had
-    assert told[0].n_made + told[0].n_kept == alone[0].n_made
+    done = ranked(archives, out, 2, rules=RULES)[0]
+    assert done.n_kept >= 3  # results of the killed rank are kept, and of the other one
+    assert done.n_made + done.n_kept == alone[0].n_made
     assert whole_tree(out) == alone[1]
 
 
@@ -90,11 +90,11 @@ def test_the_error_of_a_rank_ends_all_soon(archives, tmp_path):
 
 
 def test_what_a_rank_planned_otherwise_is_done_by_rank_0(archives, alone, tmp_path, monkeypatch):
-    """A rank that sees a file less (it came just then) leaves it out; the result has it all the same."""
+    """A rank that misses a file (added just then) leaves it out; the result contains it all the same."""
     out = tmp_path / "out"
     hidden = archives / "Train_Data_and_Validation_EO_SAR/SAR/train/Gotcha_1.png"
     first = Rank(archives, out, 0, 2, rules=RULES)
-    while not (out / "prepared.json").exists():  # rank 0 has looked, and waits for the other
+    while not (out / "prepared.json").exists():  # rank 0 has scanned, and waits for the other
         pass
     kept = hidden.read_bytes()
     hidden.unlink()
@@ -102,16 +102,24 @@ def test_what_a_rank_planned_otherwise_is_done_by_rank_0(archives, alone, tmp_pa
     while not list(out.glob("ranks/join.1.json")):
         pass
     hidden.write_bytes(kept)
-    told = [first.ended(), second.ended()]
-    assert all(isinstance(one, PreparedSummary) for one in told), told
+    ended = [first.ended(), second.ended()]
+    assert all(isinstance(one, PreparedSummary) for one in ended), ended
     assert whole_tree(out) == alone[1]
+
+
+def test_ranks_keep_the_same_locations(archives, tmp_path):
+    keep = {("Manhattan", "40.64611_-112.18230"), ("Bingham", "40.64610_-112.18230")}.__contains__
+    prepared(archives, tmp_path / "one", rules=RULES, keep_location=keep)
+    for done in ranked(archives, tmp_path / "out", 2, rules=RULES, keep_location=keep):
+        assert (done.n_made, done.n_images) == (16, 16)
+    assert whole_tree(tmp_path / "out") == whole_tree(tmp_path / "one")
 
 
 def test_more_ranks_than_locations(tmp_path):
     root = tmp_path / "a"
     write_png(root / "SAR/train/1.png", np.zeros((8, 8, 1), np.uint8))
-    told = ranked(root, tmp_path / "out", 3, families={"eo_sar"})
-    assert [one.n_images for one in told] == [1, 1, 1]
+    summaries = ranked(root, tmp_path / "out", 3, families={"eo_sar"})
+    assert [one.n_images for one in summaries] == [1, 1, 1]
 
 
 def test_one_rank_alone_waits_for_nobody(archives, alone, tmp_path):

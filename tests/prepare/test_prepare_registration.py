@@ -1,4 +1,4 @@
-"""`register`: the residual shift of SAR is found, told of, taken out where it can be trusted, and kept."""
+"""`register`: the residual shift of SAR is estimated, recorded, corrected where trusted, and kept."""
 
 import csv
 
@@ -36,7 +36,7 @@ def add_optical(place, capture="flight_20190601", modality="rgb", seed=3):
 
 
 def add_sar(place, name, shift_px, seed=3):
-    """SAR of the same ground, reaching 20 m beyond it, that lies `shift_px` off its place."""
+    """SAR of the same ground and 20 m beyond it, `shift_px` off its place."""
     where = affine(1.0, (400_000.0 - MARGIN, 4_500_000.0 + MARGIN))
     write_tiff(place / f"{name}.tif", scene(shift_px, MARGIN, seed), BASE_CRS, where)
 
@@ -53,20 +53,20 @@ def archives(tmp_path):
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """Estimates to give in place of the real ones, by turns; and how often one was asked for."""
+def fake_estimate(monkeypatch):
+    """Replaces the estimate by a given shift; returns the shapes of each call's arguments."""
 
-    def tell(*shifts: Shift) -> list[tuple]:
-        asked: list[tuple] = []
+    def replace(shift: Shift) -> list[tuple]:
+        calls: list[tuple] = []
 
         def estimate(moving, fixed, valid):
-            asked.append((moving.shape, fixed.shape, valid.shape))
-            return shifts[(len(asked) - 1) % len(shifts)]
+            calls.append((moving.shape, fixed.shape, valid.shape))
+            return shift
 
         monkeypatch.setattr(registration, "estimate_shift", estimate)
-        return asked
+        return calls
 
-    return tell
+    return replace
 
 
 def rows(out):
@@ -75,7 +75,7 @@ def rows(out):
 
 
 def error_px(out, capture):
-    """By how much a prepared SAR capture still lies off the ground, away from the border."""
+    """The residual shift of a prepared SAR capture, away from the border."""
     inner = np.s_[16:-16, 16:-16]
     window = cv2.createHanningWindow((SIDE - 32, SIDE - 32), cv2.CV_64F)
     sar = read_values(out / PLACE / "sar" / f"{capture}.tif")[:, :, 0][inner].astype(np.float64)
@@ -83,7 +83,7 @@ def error_px(out, capture):
     return np.hypot(dx, dy)
 
 
-def test_a_shift_is_taken_out_and_told_of(archives, tmp_path):
+def test_a_shift_is_corrected_and_recorded(archives, tmp_path):
     out = tmp_path / "out"
     prepared(archives, tmp_path / "plain")
     assert error_px(tmp_path / "plain", "off_GEC") > 5
@@ -104,15 +104,15 @@ def test_a_shift_is_taken_out_and_told_of(archives, tmp_path):
     shifts = table.loc[f"{PLACE}/sar/off_GEC.tif", ["shift_x_px", "shift_y_px"]]
     assert list(shifts) == [float(row["dx_px"]), float(row["dy_px"])]
     # Nothing else is touched.
-    unwrap, tree = whole_tree(tmp_path / "plain"), whole_tree(out)
-    same = [path for path in unwrap if (path.endswith(".tif") and "/sar/" not in path) or "eo_sar" in path]
+    unshifted, tree = whole_tree(tmp_path / "plain"), whole_tree(out)
+    same = [path for path in unshifted if (path.endswith(".tif") and "/sar/" not in path) or "eo_sar" in path]
     assert len(same) == 5
-    assert all(unwrap[path] == tree[path] for path in same)
+    assert all(unshifted[path] == tree[path] for path in same)
     assert PreparedData.open(out).fingerprint != PreparedData.open(tmp_path / "plain").fingerprint
 
 
-def test_an_estimate_that_cannot_be_trusted_is_told_of_and_not_applied(archives, tmp_path, told):
-    told(Shift(30.0, 10.0, 0.01, False))
+def test_an_untrusted_estimate_is_recorded_and_not_applied(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(30.0, 10.0, 0.01, False))
     prepared(archives, tmp_path / "plain")
     done = prepared(archives, tmp_path / "out", rules=REGISTER)
     assert (done.n_compared, done.n_moved) == (2, 0)
@@ -124,31 +124,31 @@ def test_an_estimate_that_cannot_be_trusted_is_told_of_and_not_applied(archives,
     assert rows(tmp_path / "plain") == {}
 
 
-def test_a_shift_within_the_error_is_not_applied(archives, tmp_path, told):
-    told(Shift(0.09, -0.02, 0.9, True))
+def test_a_shift_within_the_error_is_not_applied(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(0.09, -0.02, 0.9, True))
     assert prepared(archives, tmp_path / "out", rules=REGISTER).n_moved == 0
     assert rows(tmp_path / "out")["off_GEC"]["trusted"] == "True"
 
 
-def test_it_is_done_again_only_when_sar_reference_or_grid_changed(archives, tmp_path, told):
+def test_it_is_done_again_only_when_sar_reference_or_grid_changed(archives, tmp_path, fake_estimate):
     out, place = tmp_path / "out", location_in(archives)
-    asked = told(Shift(4.0, 2.0, 0.9, True))
+    calls = fake_estimate(Shift(4.0, 2.0, 0.9, True))
     prepared(archives, out, rules=REGISTER)
     tree = whole_tree(out)
-    assert (prepared(archives, out, rules=REGISTER).n_made, len(asked)) == (0, 2)
+    assert (prepared(archives, out, rules=REGISTER).n_made, len(calls)) == (0, 2)
     assert whole_tree(out) == tree
     add_optical(place, "flight_20200601")  # not the reference
-    assert (prepared(archives, out, rules=REGISTER).n_made, len(asked)) == (1, 2)
+    assert (prepared(archives, out, rules=REGISTER).n_made, len(calls)) == (1, 2)
     add_sar(place, "off_GEC", (1.0, 1.0))
-    assert (prepared(archives, out, rules=REGISTER).n_made, len(asked)) == (1, 3)
+    assert (prepared(archives, out, rules=REGISTER).n_made, len(calls)) == (1, 3)
     add_optical(place, seed=4)
-    assert (prepared(archives, out, rules=REGISTER).n_made, len(asked)) == (3, 5)
+    assert (prepared(archives, out, rules=REGISTER).n_made, len(calls)) == (3, 5)
     done = prepared(archives, out, rules=REGISTER, size_px=(80, 80))
-    assert (done.n_made, len(asked)) == (4, 7)
+    assert (done.n_made, len(calls)) == (4, 7)
 
 
-def test_off_again_and_the_sar_lies_where_it_says(archives, tmp_path, told):
-    told(Shift(4.0, 2.0, 0.9, True))
+def test_off_again_and_the_sar_lies_where_it_says(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(4.0, 2.0, 0.9, True))
     prepared(archives, tmp_path / "plain")
     prepared(archives, tmp_path / "out", rules=REGISTER)
     assert whole_tree(tmp_path / "out") != whole_tree(tmp_path / "plain")
@@ -165,8 +165,8 @@ def test_off_again_and_the_sar_lies_where_it_says(archives, tmp_path, told):
         ([], None),
     ],
 )
-def test_the_reference_is_the_mosaic_else_rgb_else_ir(tmp_path, told, optical, reference):
-    told(Shift(4.0, 2.0, 0.9, True))
+def test_the_reference_is_the_mosaic_else_rgb_else_ir(tmp_path, fake_estimate, optical, reference):
+    fake_estimate(Shift(4.0, 2.0, 0.9, True))
     place = location_in(tmp_path / "a")
     add_sar(place, "one_GEC", (0.0, 0.0))
     for capture, modality in optical:
@@ -179,8 +179,8 @@ def test_the_reference_is_the_mosaic_else_rgb_else_ir(tmp_path, told, optical, r
         assert rows(tmp_path / "out")["one_GEC"]["reference"] == f"{PLACE}/{reference}.tif"
 
 
-def test_a_reference_that_cannot_be_read_leaves_it_to_the_next(archives, tmp_path, told):
-    told(Shift(4.0, 2.0, 0.9, True))
+def test_a_reference_that_cannot_be_read_leaves_it_to_the_next(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(4.0, 2.0, 0.9, True))
     place = location_in(archives)
     add_optical(place, "flight_20180601")
     corrupted(place / "flight_20180601_rgb.tif")
@@ -188,26 +188,28 @@ def test_a_reference_that_cannot_be_read_leaves_it_to_the_next(archives, tmp_pat
     assert rows(tmp_path / "out")["off_GEC"]["reference"] == f"{PLACE}/rgb/flight_20190601.tif"
 
 
-def test_a_large_image_is_looked_at_smaller_and_the_shift_scaled_back(archives, tmp_path, told, monkeypatch):
-    monkeypatch.setattr(registration, "LOOKED_AT_PX", 40)
-    asked = told(Shift(1.5, -0.5, 0.9, True))
+def test_a_large_image_is_compared_smaller_and_the_shift_scaled_back(
+    archives, tmp_path, fake_estimate, monkeypatch
+):
+    monkeypatch.setattr(registration, "COMPARED_PX", 40)
+    calls = fake_estimate(Shift(1.5, -0.5, 0.9, True))
     prepared(archives, tmp_path / "out", rules=REGISTER)
-    assert asked[0] == ((40, 40, 1), (40, 40, 3), (40, 40))
+    assert calls[0] == ((40, 40, 1), (40, 40, 3), (40, 40))
     row = rows(tmp_path / "out")["off_GEC"]
     assert (row["dx_px"], row["dy_px"]) == ("6.000", "-2.000")
 
 
-def test_moved_out_of_its_location_it_is_left_out(archives, tmp_path, told):
-    told(Shift(120.0, 0.0, 0.9, True))
+def test_moved_out_of_its_location_it_is_left_out(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(120.0, 0.0, 0.9, True))
     done = prepared(archives, tmp_path / "out", rules=REGISTER)
     assert [problem.kind for problem in done.problems if problem.kind == "cover"] == ["cover"] * 2
     assert list((tmp_path / "out" / PLACE / "sar").iterdir()) == []
 
 
-def test_the_validity_moves_along(archives, tmp_path, told):
-    told(Shift(30.0, 10.0, 0.9, True))
+def test_the_validity_moves_along(archives, tmp_path, fake_estimate):
+    fake_estimate(Shift(30.0, 10.0, 0.9, True))
     out = tmp_path / "out"
     prepared(archives, out, rules=REGISTER)
     valid = read_valid(out / PLACE / "sar/right_GEC.tif")
-    assert not valid[:, :9].any()  # the capture reaches 20 beyond the ground, and was moved by 30
+    assert not valid[:, :9].any()  # the capture extends 20 beyond the ground, and was shifted by 30
     assert valid[:, 11:].all()

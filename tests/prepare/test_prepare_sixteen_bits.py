@@ -1,4 +1,4 @@
-"""The rules by which 16-bit images become 8-bit: their numbers, where they are told, when renewed."""
+"""The rules by which 16-bit images become 8-bit: their stretches, where recorded, when recomputed."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_full(archives, tmp_path):
     assert (row.stretch_low, row.stretch_high) == FULL
 
 
-def test_percentile_has_one_pair_of_numbers_a_sensor(archives, tmp_path):
+def test_percentile_has_one_stretch_per_sensor(archives, tmp_path):
     out = tmp_path / "out"
     other = location_in(archives, "Bingham")  # another city, the same sensor
     add_flight(other, "a")
@@ -78,13 +78,24 @@ def test_the_percents_can_be_set(archives, tmp_path):
 
 
 def test_nodata_does_not_count(archives, tmp_path):
-    """Half of a capture is its black border: the numbers are those of the rest."""
+    """Half of a capture is its black border: the stretch is that of the rest."""
     image = RAMP.copy()
     image[:, :32] = 0
     write_tiff(location_in(archives, "Manhattan") / "b_GEC.tif", image)
     done = prepared(archives, tmp_path / "out", rules=PERCENTILE)
-    seen = np.sort(RAMP[:, 32:].ravel())
-    assert done.stretches["stack/sar"] == (seen[20], seen[2027])  # the 21st and 2028th of 2048
+    valid = np.sort(RAMP[:, 32:].ravel())
+    assert done.stretches["stack/sar"] == (valid[20], valid[2027])  # the 21st and 2028th of 2048
+
+
+def test_locations_that_are_not_kept_do_not_count(archives, tmp_path):
+    out, other = tmp_path / "out", location_in(archives, "Bingham")
+    add_flight(other, "a")
+    write_tiff(other / "d_GEC.tif", np.full((64, 64), 60_000, np.uint16))
+    kept = prepared(archives, out, rules=PERCENTILE, keep_location=lambda key: key[0] == "Manhattan")
+    assert kept.stretches == {"stack/sar": (1000 + 8 * 40, 1000 + 8 * 4055)}
+    done = prepared(archives, out, rules=PERCENTILE)
+    assert (done.stretches_before, done.stretches) == (kept.stretches, {"stack/sar": (1000 + 8 * 81, 60_000)})
+    assert (done.n_made, done.n_kept) == (4, 3)  # the other location, and what has 16 bits
 
 
 def test_percentile_image_has_each_image_its_own(archives, tmp_path):
@@ -93,7 +104,7 @@ def test_percentile_image_has_each_image_its_own(archives, tmp_path):
     first = sar(out)
     write_tiff(location_in(archives, "Manhattan") / "dark_GEC.tif", dark)
     done = prepared(archives, out, rules=OWN)
-    assert done.n_made == 1  # what one has does not touch another
+    assert done.n_made == 1  # one image's stretch does not affect another
     assert np.array_equal(sar(out), first)
     for capture, image in (("b_GEC", RAMP), ("dark_GEC", dark)):
         low, high = np.sort(image.ravel())[[40, 4055]]
@@ -103,7 +114,7 @@ def test_percentile_image_has_each_image_its_own(archives, tmp_path):
     assert json.loads((out / "prepared.json").read_text())["stretches"] == {}
 
 
-def test_the_numbers_are_remembered_until_the_files_change(archives, tmp_path, monkeypatch):
+def test_the_stretch_is_cached_until_the_files_change(archives, tmp_path, monkeypatch):
     out, read = tmp_path / "out", []
     real = histograms.value_histogram
     monkeypatch.setattr(histograms, "value_histogram", lambda path: (read.append(path.name), real(path))[1])
@@ -132,11 +143,11 @@ def test_an_unreadable_file_does_not_count(archives, tmp_path):
     assert [problem.kind for problem in done.problems] == ["unreadable"]
 
 
-def test_a_file_that_two_ranks_counted_is_told_of():
-    told = [{"stack/sar": {"a": "1", "b": "2"}}, {"stack/sar": {"c": "3"}}]
-    assert histograms._made_of(told) == histograms._made_of([told[1], told[0]])
-    with pytest.raises(DataError, match="came or went"):
-        histograms._made_of([*told, {"stack/sar": {"a": "1"}}])
+def test_a_file_that_two_ranks_counted_is_an_error():
+    hashes = [{"stack/sar": {"a": "1", "b": "2"}}, {"stack/sar": {"c": "3"}}]
+    assert histograms._provenance(hashes) == histograms._provenance([hashes[1], hashes[0]])
+    with pytest.raises(DataError, match="added or removed"):
+        histograms._provenance([*hashes, {"stack/sar": {"a": "1"}}])
 
 
 def test_rules_change_the_fingerprint_and_only_16_bit_images(archives, tmp_path):

@@ -97,14 +97,14 @@ def test_rows_that_do_not_fit_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("missing", [1, 9, 400, 3_000, 100_000])
-def test_a_full_disk_is_told_of_and_leaves_what_was_there(tmp_path, missing):
+def test_a_full_disk_is_reported_and_leaves_what_was_there(tmp_path, missing):
     path, image, valid = tmp_path / "a.tif", noise(300, 300), holes(300, 300)
     write_capture(path, image, valid, None)
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - missing, hard))  # as a disk with so much room
     try:
-        with pytest.raises(DataError, match="cannot be written: File too large") as caught:
+        with pytest.raises(DataError, match="cannot be written to: File too large") as caught:
             write_capture(path, image, valid, None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -176,7 +176,7 @@ def test_a_replaced_file_is_read_anew(tmp_path):
     assert "prepare" in (caught.value.next_step or "")
 
 
-def test_a_torn_file_is_an_error_each_time(tmp_path):
+def test_a_corrupt_file_is_an_error_each_time(tmp_path):
     path = tmp_path / "a.tif"
     write_capture(path, noise(300, 300), everywhere(noise(300, 300)), None)
     with path.open("r+b") as stream:
@@ -228,9 +228,9 @@ def test_threads_read_with_files_of_their_own(tmp_path):
         assert all(pool.map(read, range(4)))
 
 
-def read_in_child(path: Path, told) -> None:
+def read_in_child(path: Path, results) -> None:
     before = rasters._DATASETS._process
-    told.put((before != os.getpid(), read_values(path).sum(), rasters._DATASETS._process == os.getpid()))
+    results.put((before != os.getpid(), read_values(path).sum(), rasters._DATASETS._process == os.getpid()))
 
 
 def test_a_forked_worker_opens_its_own(tmp_path):
@@ -238,12 +238,12 @@ def test_a_forked_worker_opens_its_own(tmp_path):
     write_capture(tmp_path / "a.tif", image, everywhere(image), None)
     read_values(tmp_path / "a.tif", (0, 0, 10, 10))
     context = multiprocessing.get_context("fork")
-    told = context.SimpleQueue()
+    results = context.SimpleQueue()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: threads of other tests may live
-        child = context.Process(target=read_in_child, args=(tmp_path / "a.tif", told))
+        child = context.Process(target=read_in_child, args=(tmp_path / "a.tif", results))
         child.start()
     child.join(30)
     assert child.exitcode == 0
-    assert told.get() == (True, image.sum(), True)
+    assert results.get() == (True, image.sum(), True)
     assert np.array_equal(read_values(tmp_path / "a.tif"), image)

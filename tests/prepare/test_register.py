@@ -1,4 +1,4 @@
-"""The residual shift: found to a part of a pixel where there is one, and not trusted where there is none."""
+"""The residual shift: found to subpixel accuracy where there is one, not trusted where there is none."""
 
 import functools
 
@@ -14,7 +14,7 @@ SIDE = 160
 
 @functools.cache
 def scene(seed: int, move=(0.0, 0.0), side: int = SIDE) -> np.ndarray:
-    """`H,W` in [0,1]: turned blocks and bars at random, rendered with their content moved by (dx, dy)."""
+    """`H,W` in [0,1]: rotated blocks and bars at random, with their content shifted by (dx, dy)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.indices((side, side)).astype(np.float64)
     image = np.full((side, side), 0.5)
@@ -33,7 +33,7 @@ def colour(image: np.ndarray) -> np.ndarray:
 
 
 def radar(image: np.ndarray, seed: int, looks: float = 4.0) -> np.ndarray:
-    """SAR as it may be of the same things: dark where colour is bright, otherwise curved, speckled."""
+    """Plausible SAR of the same things: dark where colour is bright, nonlinear, speckled."""
     power = (1.05 - image) ** 1.5
     speckled = power * np.random.default_rng([seed, 1]).gamma(looks, 1 / looks, power.shape)
     return np.clip(np.rint(200 * np.sqrt(speckled)), 0, 255).astype(np.uint8)[:, :, None]
@@ -41,6 +41,10 @@ def radar(image: np.ndarray, seed: int, looks: float = 4.0) -> np.ndarray:
 
 def everywhere(side: int = SIDE) -> np.ndarray:
     return np.ones((side, side), bool)
+
+
+def away_from_border() -> np.ndarray:
+    return np.pad(everywhere(SIDE - 2 * register._RIM_PX), register._RIM_PX)
 
 
 # ---- where there is a shift
@@ -65,10 +69,10 @@ def test_the_fraction_of_a_pixel_is_not_drawn_to_whole_ones():
     assert np.abs(errors).max() < 0.1, errors
 
 
-def test_it_tells_how_far_to_move_columns_right_and_rows_down():
+def test_the_shift_is_columns_right_and_rows_down():
     image = colour(scene(1, side=SIDE + 20))
     fixed = image[10:-10, 10:-10]
-    moving = image[10 - 3 : SIDE + 7, 10 + 5 : SIDE + 15]  # its content lies 5 further left and 3 lower
+    moving = image[10 - 3 : SIDE + 7, 10 + 5 : SIDE + 15]  # its content is 5 further left and 3 lower
     found = estimate_shift(moving, fixed, everywhere())
     assert (found.dx_px, found.dy_px) == pytest.approx((5.0, -3.0), abs=0.02)
 
@@ -88,8 +92,8 @@ def test_contrast_may_turn_over_within_the_image():
     assert (found.dx_px, found.dy_px) == pytest.approx((-2.0, -5.0), abs=0.1)
 
 
-def test_faint_structure_counts_beside_strong():
-    """Three quarters are eight times fainter and lie right; the strong quarter lies 6 pixels off."""
+def test_faint_structure_counts_as_well_as_strong():
+    """Three quarters are eight times fainter and in place; the strong quarter is 6 pixels off."""
     near, off = scene(4, (-6.0, 0.0)), scene(4)
     faint = 0.5 + 0.125 * (off - 0.5)
     moving = faint.copy()
@@ -102,7 +106,7 @@ def test_faint_structure_counts_beside_strong():
 
 
 def test_borders_of_validity_do_not_hold_the_image_fast():
-    """Both are 0 in the same slanting bands, whose borders agree best where bands lie on bands."""
+    """Both are 0 in the same slanted bands, whose borders match best where bands coincide."""
     rows, columns = np.indices((SIDE, SIDE))
     valid = (columns + 0.4 * rows) % 44 > 8
     sar, rgb = radar(scene(5, (-7.0, 4.5)), 5), colour(scene(5))
@@ -111,11 +115,11 @@ def test_borders_of_validity_do_not_hold_the_image_fast():
     assert found.trusted
     assert (found.dx_px, found.dy_px) == pytest.approx((7.0, -4.5), abs=0.2)
     unmasked = estimate_shift(sar, rgb, everywhere())
-    # where validity is not told, they hold it: it may slide along the bands, but not across
+    # without the mask the bands fix the shift: it may slide along them, but not across
     assert abs(unmasked.dx_px + 0.4 * unmasked.dy_px) < 0.5
 
 
-def test_what_lies_outside_the_validity_does_not_count():
+def test_invalid_pixels_do_not_count():
     valid = everywhere()
     valid[:, 105:] = False
     sar, rgb = radar(scene(6, (-3.0, 2.0)), 6), colour(scene(6))
@@ -144,8 +148,8 @@ def test_pairs_that_do_not_belong_together_are_not_trusted():
 
 
 def test_speckle_alone_is_not_trusted():
-    unwrap = np.full((SIDE, SIDE), 0.4)
-    found = [estimate_shift(radar(unwrap, n, 1.0), colour(scene(n)), everywhere()) for n in range(6)]
+    even = np.full((SIDE, SIDE), 0.4)
+    found = [estimate_shift(radar(even, n, 1.0), colour(scene(n)), everywhere()) for n in range(6)]
     assert not any(shift.trusted for shift in found)
 
 
@@ -182,7 +186,7 @@ def test_nothing_to_compare_gives_no_shift():
     sar, rgb = radar(scene(1), 1), colour(scene(1))
     strip = np.zeros((SIDE, SIDE), bool)
     assert estimate_shift(sar, rgb, strip) == NO_SHIFT
-    strip[50:57] = True  # all of it near what is invalid
+    strip[50:57] = True  # all of it near invalid pixels
     assert estimate_shift(sar, rgb, strip) == NO_SHIFT
     assert estimate_shift(sar[:63], rgb[:63], everywhere()[:63]) == NO_SHIFT
     assert (NO_SHIFT.dx_px, NO_SHIFT.dy_px, NO_SHIFT.peak, NO_SHIFT.trusted) == (0.0, 0.0, 0.0, False)
@@ -196,7 +200,7 @@ def test_small_and_odd_sizes_work(shape):
     assert (found.dx_px, found.dy_px) == pytest.approx((2.0, -3.0), abs=0.3)
 
 
-# ---- its parts, beside plain definitions
+# ---- its parts against plain definitions
 
 
 def test_correlation_is_the_sum_over_the_overlap():
@@ -226,20 +230,20 @@ def test_displacements_with_little_overlap_are_unknown():
 
 def test_axes_are_blind_to_the_sign_of_contrast_and_to_its_strength():
     image = colour(scene(1))
-    inner = register._away_from_invalid(everywhere())
-    unwrap = register._axes(image, everywhere(), inner)
-    np.testing.assert_allclose(register._axes(255 - image, everywhere(), inner), unwrap, atol=2e-3)
+    inner = away_from_border()
+    axes = register._axes(image, everywhere(), inner)
+    np.testing.assert_allclose(register._axes(255 - image, everywhere(), inner), axes, atol=2e-3)
     half = np.repeat(image // 2, 2, axis=2)
-    assert np.corrcoef(register._axes(half, everywhere(), inner).ravel(), unwrap.ravel())[0, 1] > 0.99
-    assert np.abs(unwrap[:, inner].mean(axis=1)).max() < 1e-4
-    assert not unwrap[:, ~inner].any()
+    assert np.corrcoef(register._axes(half, everywhere(), inner).ravel(), axes.ravel())[0, 1] > 0.99
+    assert np.abs(axes[:, inner].mean(axis=1)).max() < 1e-4
+    assert not axes[:, ~inner].any()
 
 
 def test_the_double_angle_of_a_slope_is_its_axis():
     columns = np.arange(SIDE, dtype=np.float64)
     wave = 128 + 60 * np.sin(columns / 5)
     across = np.repeat(np.rint(wave)[None], SIDE, axis=0).astype(np.uint8)[:, :, None]
-    inner = register._away_from_invalid(everywhere())
+    inner = away_from_border()
     for image, sign in ((across, 1), (across.transpose(1, 0, 2), -1)):
         strength, cosine, sine = register._axes(image, everywhere(), inner)
         spread = strength[inner].std()

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is seen, moved and pressed. Needs `chromium` (or PBVS_CHROMIUM)."""
+"""The page in a real browser: rendering, slider and keys. Needs `chromium` (or PBVS_CHROMIUM)."""
 
 import os
 import shutil
@@ -29,39 +29,39 @@ FLAGS = [
     "--disable-sync",
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-LEVELS = {"source": 128, "made": 230, "target": 20, "other": 90}
+VALUES = {"source": 128, "pred": 230, "target": 20, "other": 90}
 
 
 @pytest.fixture(scope="module")
 def page_path(tmp_path_factory):
-    """Six images of two tasks, each of one level, and another submission beside them."""
+    """Six constant images of two tasks, and another submission to compare with."""
     root = tmp_path_factory.mktemp("page")
     names = {"sar2eo": ["0", "2", "10", "11"], "sar2rgb": ["0", "1"]}
     bands = {"sar2eo": 1, "sar2rgb": 3}
 
-    def images(level):
-        return {task: {name: flat(level, bands[task]) for name in of} for task, of in names.items()}
+    def images(value):
+        return {task: {name: flat(value, bands[task]) for name in stems} for task, stems in names.items()}
 
     errors = {"sar2eo": {"0": 0.3, "2": 0.1, "10": 0.4, "11": 0.2}, "sar2rgb": {"0": 0.5, "1": 0.05}}
-    mine = write_submission(root / "mine", images(LEVELS["made"]), errors)
-    yours = write_submission(root / "yours", images(LEVELS["other"]), errors)
+    mine = write_submission(root / "mine", images(VALUES["pred"]), errors)
+    yours = write_submission(root / "yours", images(VALUES["other"]), errors)
     curves = root / "runs" / "sar2eo" / "pix2pixhd"
     curves.mkdir(parents=True)
     (curves / "curves.csv").write_text("images,l2,vgg\n10,0.5,2.5\n20,0.4,1.5\n30,0.3,1.2\n")
     figure = root / "curve.svg"
     figure.write_text(line_chart("calibration", "factor", "error", [Line("L2", [1, 2, 3], [3, 1, 2])]))
-    book = TaskSet()
-    asked = Request(
+    task_set = TaskSet()
+    request = Request(
         Submission(mine),
-        write_images(root / "test", images(LEVELS["source"])),
-        write_images(root / "targets", images(LEVELS["target"])),
+        write_images(root / "test", images(VALUES["source"])),
+        write_images(root / "targets", images(VALUES["target"])),
         other=Submission(yours),
         runs=root / "runs",
-        graphs={task: book.graph(task).described() for task in names},
+        graphs={task: task_set.graph(task).described() for task in names},
         figures=(figure,),
         full=True,
     )
-    write_page(asked, root / "page.html")
+    write_page(request, root / "page.html")
     return root / "page.html"
 
 
@@ -73,16 +73,16 @@ def browser():
 
 @pytest.fixture
 def opened(browser, page_path):
-    """Opens the page; at the end nothing must have been complained of, or asked of any network."""
-    contexts, complaints, asked_for = [], [], []
+    """Opens the page; at the end there must be no console message and no network request."""
+    contexts, messages, requests = [], [], []
 
     def open_page(viewport=DESKTOP, **more):
         context = browser.new_context(viewport=viewport, **more)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked_for.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(page_path.as_uri())
         page.wait_for_function("document.getElementById('error').dataset.image")
         return page
@@ -90,19 +90,19 @@ def opened(browser, page_path):
     yield open_page
     for context in contexts:
         context.close()
-    assert complaints == []
-    assert [url for url in asked_for if not url.startswith(("data:", page_path.as_uri()))] == []
+    assert messages == []
+    assert [url for url in requests if not url.startswith(("data:", page_path.as_uri()))] == []
 
 
-def seen(page, selector):
-    """What is on the screen there, `H,W,3` in RGB order."""
+def screen(page, selector):
+    """The rendered pixels of an element, `H,W,3` in RGB order."""
     png = np.frombuffer(page.locator(selector).screenshot(), np.uint8)
     return cv2.imdecode(png, cv2.IMREAD_COLOR)[:, :, ::-1].astype(int)
 
 
-def level_at(image, share):
-    """The level at a share of the width, halfway down."""
-    return image[image.shape[0] // 2, int(share * (image.shape[1] - 1))]
+def value_at(image, x):
+    """The pixel at `x` in [0,1] of the width, halfway down."""
+    return image[image.shape[0] // 2, int(x * (image.shape[1] - 1))]
 
 
 def slide(page, value):
@@ -111,32 +111,32 @@ def slide(page, value):
     )
 
 
-def near(level):
-    return pytest.approx([level] * 3, abs=4)
+def near(value):
+    return pytest.approx([value] * 3, abs=4)
 
 
-def test_the_slider_moves_what_is_seen(opened):
+def test_the_slider_moves_the_wipe(opened):
     page = opened()
     frame = ".views figure:nth-child(2) .inner"
     for value, expected in {
-        100: {0.05: "made", 0.95: "made"},
+        100: {0.05: "pred", 0.95: "pred"},
         0: {0.05: "target", 0.95: "target"},
-        50: {0.4: "made", 0.6: "target"},
-        80: {0.7: "made", 0.9: "target"},
+        50: {0.4: "pred", 0.6: "target"},
+        80: {0.7: "pred", 0.9: "target"},
     }.items():
         slide(page, value)
-        image = seen(page, frame)
-        for share, name in expected.items():
-            assert level_at(image, share) == near(LEVELS[name]), (value, share)
+        image = screen(page, frame)
+        for x, name in expected.items():
+            assert value_at(image, x) == near(VALUES[name]), (value, x)
 
 
-def test_the_slider_goes_by_the_keyboard(opened):
+def test_the_slider_works_by_keyboard(opened):
     page = opened()
     page.locator("#wipe").focus()
     page.keyboard.press("End")
-    assert level_at(seen(page, ".views figure:nth-child(2) .inner"), 0.9) == near(LEVELS["made"])
+    assert value_at(screen(page, ".views figure:nth-child(2) .inner"), 0.9) == near(VALUES["pred"])
     name = page.inner_text("#name")
-    page.keyboard.press("ArrowLeft")  # moves the slider, not to another image
+    page.keyboard.press("ArrowLeft")  # moves the slider and keeps the image
     assert page.inner_text("#name") == name and page.input_value("#wipe") == "99"
 
 
@@ -197,22 +197,22 @@ def test_filter_order_and_search(opened):
     assert page.locator("#list button[aria-current=true]").count() == 1
 
 
-def test_the_error_map_is_that_of_the_image_shown(opened):
+def test_the_error_map_is_that_of_the_selected_image(opened):
     page = opened()
     # (230 - 20) / 255 is over 0.5: the last colour; (90 - 20) / 255 lies between the first three.
-    assert level_at(seen(page, "#error"), 0.5) == pytest.approx([252, 255, 164], abs=3)
+    assert value_at(screen(page, "#error"), 0.5) == pytest.approx([252, 255, 164], abs=3)
     page.select_option("#pair", "other-target")
     page.wait_for_timeout(200)
-    place = (90 - 20) / 255 / 0.5 * 3 - 1
-    expected = np.array([120, 28, 109]) * (1 - place) + np.array([237, 105, 37]) * place
-    assert level_at(seen(page, "#error"), 0.5) == pytest.approx(expected, abs=6)
+    part = (90 - 20) / 255 / 0.5 * 3 - 1
+    expected = np.array([120, 28, 109]) * (1 - part) + np.array([237, 105, 37]) * part
+    assert value_at(screen(page, "#error"), 0.5) == pytest.approx(expected, abs=6)
 
 
 def test_two_submissions_are_wiped_between(opened):
     page = opened()
-    page.select_option("#pair", "made-other")
-    image = seen(page, ".views figure:nth-child(2) .inner")
-    assert level_at(image, 0.25) == near(LEVELS["made"]) and level_at(image, 0.75) == near(LEVELS["other"])
+    page.select_option("#pair", "pred-other")
+    image = screen(page, ".views figure:nth-child(2) .inner")
+    assert value_at(image, 0.25) == near(VALUES["pred"]) and value_at(image, 0.75) == near(VALUES["other"])
     assert "right yours" in page.inner_text("#sides") and "yours: L2" in page.inner_text("#terms")
 
 
@@ -226,7 +226,7 @@ def test_samples_are_filled_and_full_images_are_links(opened, page_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_no_serious_fault_of_accessibility(opened, viewport, scheme):
+def test_no_serious_accessibility_violation(opened, viewport, scheme):
     page = opened(viewport, color_scheme=scheme)
     found = Axe().run(page).response["violations"]
     serious = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
@@ -234,7 +234,7 @@ def test_no_serious_fault_of_accessibility(opened, viewport, scheme):
 
 
 def test_light_and_dark_differ(opened):
-    light, dark = (seen(opened(color_scheme=scheme), "h1") for scheme in ("light", "dark"))
+    light, dark = (screen(opened(color_scheme=scheme), "h1") for scheme in ("light", "dark"))
     assert light.mean() > 200 and dark.mean() < 60
 
 
@@ -253,6 +253,6 @@ def test_in_print_the_viewer_is_left_out(opened):
 
 def test_the_graph_shows_every_node():
     drawn = graph_svg(TaskSet().graph("sar2ir").described())
-    for words in ("source", "sar2rgb", "the whole of sar2rgb", "grayscale", "times 1.15"):
-        assert f">{words}<" in drawn
+    for text in ("source", "sar2rgb", "the whole of sar2rgb", "grayscale", "times 1.15"):
+        assert f">{text}<" in drawn
     assert drawn.count("<line") == 3

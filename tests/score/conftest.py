@@ -12,7 +12,7 @@ from pbvs.score.scorer import Scorer
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small images: more threads wait for each other, and badly so where test workers share the cores."""
+    """The images are small: more threads only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -20,22 +20,22 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def judge() -> Scorer:
-    judge = Scorer("standin", net="alex")  # AlexNet: a tenth of VGG's time
-    run, known = judge.inception.of_resized, dict[bytes, dict[int, torch.Tensor]]()
+def scorer() -> Scorer:
+    scorer = Scorer("standin", net="alex")  # AlexNet: a tenth of VGG's time
+    run, cache = scorer.inception.of_resized, dict[bytes, dict[int, torch.Tensor]]()
 
-    def remembered(images: torch.Tensor) -> dict[int, torch.Tensor]:
-        """The tests score the same few images again and again."""
+    def cached(images: torch.Tensor) -> dict[int, torch.Tensor]:
+        """The tests score the same few images many times."""
         rows = []
         for image in images.split(1):
             key = image.numpy().tobytes()
-            if key not in known:
-                known[key] = run(image)
-            rows.append(known[key])
+            if key not in cache:
+                cache[key] = run(image)
+            rows.append(cache[key])
         return {layer: torch.cat([row[layer] for row in rows]) for layer in rows[0]}
 
-    judge.inception.of_resized = remembered  # type: ignore[method-assign]
-    return judge
+    scorer.inception.of_resized = cached  # type: ignore[method-assign]
+    return scorer
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
-"""What a judge remembers between scorings: the same numbers, only what is new is computed."""
+"""The caches of a scorer: the same numbers, and only new images are computed."""
 
 import numpy as np
 import pytest
 import torch
 
-from pbvs.score.feature_cache import FileMemory, TargetFeatures, contents
+from pbvs.score.feature_cache import DiskCache, TargetFeatures, contents
 from pbvs.score.scorer import Scorer
 
 ROWS = {64: np.arange(64, dtype=np.float32) / 3, 192: np.full(192, 0.1, np.float32)}
@@ -23,70 +23,70 @@ def same(rows):
     }
 
 
-def test_what_is_remembered_is_bit_for_bit_what_was_kept(tmp_path):
-    memory = FileMemory("weights", tmp_path)
-    assert (memory.features(A), memory.distance(A, B)) == (None, None)
-    memory.keep_features(A, ROWS, is_target=False)
-    memory.keep_distance(A, B, 1 / 3)
-    again = FileMemory("weights", tmp_path)
+def test_cached_values_equal_the_stored_ones_bit_for_bit(tmp_path):
+    cache = DiskCache("weights", tmp_path)
+    assert (cache.features(A), cache.distance(A, B)) == (None, None)
+    cache.keep_features(A, ROWS, is_target=False)
+    cache.keep_distance(A, B, 1 / 3)
+    again = DiskCache("weights", tmp_path)
     assert same(again.features(A))
     assert again.distance(A, B) == 1 / 3
 
 
 def test_every_part_of_the_key_counts(tmp_path):
-    memory = FileMemory("weights", tmp_path)
-    memory.keep_features(A, ROWS, is_target=False)
-    memory.keep_distance(A, B, 0.5)
-    assert memory.features(B) is None
-    assert memory.distance(B, A) is None
-    other = FileMemory("other weights", tmp_path)
+    cache = DiskCache("weights", tmp_path)
+    cache.keep_features(A, ROWS, is_target=False)
+    cache.keep_distance(A, B, 0.5)
+    assert cache.features(B) is None
+    assert cache.distance(B, A) is None
+    other = DiskCache("other weights", tmp_path)
     assert (other.features(A), other.distance(A, B)) == (None, None)
 
 
-def test_contents_tell_shape_and_order():
+def test_contents_depend_on_shape_and_order():
     base = image(0, (4, 6))
-    told = {contents(x) for x in (base, base[::-1], base.reshape(6, 4, 1), base[:, ::-1], base.copy())}
-    assert len(told) == 4
+    digests = {contents(x) for x in (base, base[::-1], base.reshape(6, 4, 1), base[:, ::-1], base.copy())}
+    assert len(digests) == 4
 
 
 @pytest.mark.parametrize("spoil", [b"", b"foreign", "shorter", "flipped"])
-def test_a_torn_or_foreign_file_counts_as_none_and_is_written_anew(tmp_path, spoil):
-    memory = FileMemory("weights", tmp_path)
-    memory.keep_features(A, ROWS, is_target=False)
+def test_a_corrupt_or_foreign_file_is_ignored_and_rewritten(tmp_path, spoil):
+    cache = DiskCache("weights", tmp_path)
+    cache.keep_features(A, ROWS, is_target=False)
     (path,) = tmp_path.rglob("*.npz")
     good = path.read_bytes()
     flipped = good[:40] + bytes([good[40] ^ 1]) + good[41:]
     path.write_bytes({"shorter": good[:-1], "flipped": flipped}.get(spoil, spoil))
-    assert memory.features(A) is None
-    memory.keep_features(A, ROWS, is_target=False)
-    assert same(memory.features(A))
+    assert cache.features(A) is None
+    cache.keep_features(A, ROWS, is_target=False)
+    assert same(cache.features(A))
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_of_once(tmp_path, caplog):
+def test_a_folder_that_is_not_writable_is_warned_of_once(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
-    memory = FileMemory("weights", tmp_path / "file")
+    cache = DiskCache("weights", tmp_path / "file")
     for _ in range(3):
-        memory.keep_features(A, ROWS, is_target=False)
-        assert memory.features(A) is None
+        cache.keep_features(A, ROWS, is_target=False)
+        assert cache.features(A) is None
     (warning,) = caplog.records
-    assert "nothing can be remembered" in warning.getMessage()
+    assert "the cache is not writable" in warning.getMessage()
 
 
-def test_by_default_targets_alone_are_remembered():
-    memory = TargetFeatures()
-    memory.keep_features(A, ROWS, is_target=True)
-    memory.keep_features(B, ROWS, is_target=False)
-    memory.keep_distance(A, B, 0.5)
-    assert same(memory.features(A))
-    assert (memory.features(B), memory.distance(A, B)) == (None, None)
+def test_by_default_only_targets_are_cached():
+    cache = TargetFeatures()
+    cache.keep_features(A, ROWS, is_target=True)
+    cache.keep_features(B, ROWS, is_target=False)
+    cache.keep_distance(A, B, 0.5)
+    assert same(cache.features(A))
+    assert (cache.features(B), cache.distance(A, B)) == (None, None)
 
 
-class Request:
-    """Counts what a judge's networks are asked for."""
+class Calls:
+    """Counts the images and pairs that go through a scorer's networks."""
 
-    def __init__(self, judge, monkeypatch):
+    def __init__(self, scorer, monkeypatch):
         self.images = self.pairs = 0
-        features, lpips = judge.inception.of_resized, judge.lpips.forward
+        features, lpips = scorer.inception.of_resized, scorer.lpips.forward
 
         def of_resized(images):
             self.images += len(images)
@@ -96,28 +96,28 @@ class Request:
             self.pairs += 1
             return lpips(a, b)
 
-        monkeypatch.setattr(judge.inception, "of_resized", of_resized)
-        monkeypatch.setattr(judge.lpips, "forward", forward)
+        monkeypatch.setattr(scorer.inception, "of_resized", of_resized)
+        monkeypatch.setattr(scorer.lpips, "forward", forward)
 
 
-def test_rescoring_pays_for_what_is_new_and_gives_the_same_score(judge, tmp_path, monkeypatch):
+def test_rescoring_computes_only_new_images_and_the_score_is_the_same(scorer, tmp_path, monkeypatch):
     pairs = [(str(n), image(n, (40, 48)), image(100 + n, (40, 48))) for n in range(11)]
-    fresh = judge.score_pairs(pairs)
-    asked = Request(judge, monkeypatch)
-    monkeypatch.setattr(judge, "memory", FileMemory(judge.identity, tmp_path))
-    assert judge.score_pairs(pairs) == fresh
-    assert (asked.images, asked.pairs) == (22, 11)
-    monkeypatch.setattr(judge, "memory", FileMemory(judge.identity, tmp_path))
-    assert judge.score_pairs(pairs) == fresh
-    assert (asked.images, asked.pairs) == (22, 11)
+    fresh = scorer.score_pairs(pairs)
+    calls = Calls(scorer, monkeypatch)
+    monkeypatch.setattr(scorer, "memory", DiskCache(scorer.identity, tmp_path))
+    assert scorer.score_pairs(pairs) == fresh
+    assert (calls.images, calls.pairs) == (22, 11)
+    monkeypatch.setattr(scorer, "memory", DiskCache(scorer.identity, tmp_path))
+    assert scorer.score_pairs(pairs) == fresh
+    assert (calls.images, calls.pairs) == (22, 11)
     pairs[4] = ("4", image(50, (40, 48)), pairs[4][2])
-    changed = judge.score_pairs(pairs)
-    assert (asked.images, asked.pairs) == (23, 12)
-    monkeypatch.setattr(judge, "memory", TargetFeatures())
-    assert judge.score_pairs(pairs) == changed != fresh
+    changed = scorer.score_pairs(pairs)
+    assert (calls.images, calls.pairs) == (23, 12)
+    monkeypatch.setattr(scorer, "memory", TargetFeatures())
+    assert scorer.score_pairs(pairs) == changed != fresh
 
 
-def test_groups_of_images_have_the_features_of_each_alone():
+def test_features_of_a_group_equal_those_of_single_images():
     inception = Scorer("standin", net="alex").inception
     unit = torch.rand(8, 3, 50, 40, generator=torch.Generator().manual_seed(0))
     together = inception(unit)
@@ -126,7 +126,7 @@ def test_groups_of_images_have_the_features_of_each_alone():
             torch.testing.assert_close(together[layer][n : n + 1], row, rtol=1e-6, atol=1e-7)
 
 
-def test_a_scoring_that_failed_leaves_nothing_to_the_next(judge):
+def test_a_failed_scoring_does_not_affect_the_next(scorer):
     good = [(str(n), image(n, (40, 48)), image(100 + n, (40, 48))) for n in range(3)]
 
     def failing():
@@ -134,5 +134,5 @@ def test_a_scoring_that_failed_leaves_nothing_to_the_next(judge):
         raise OSError
 
     with pytest.raises(OSError):
-        judge.score_pairs(failing())
-    assert judge.score_pairs(good) == judge.score_pairs(good[::-1])
+        scorer.score_pairs(failing())
+    assert scorer.score_pairs(good) == scorer.score_pairs(good[::-1])

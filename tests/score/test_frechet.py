@@ -34,7 +34,7 @@ def test_equals_the_matrix_square_root_where_that_is_well_conditioned(n1: int, n
 def test_equals_pytorch_fid() -> None:
     a, b = _sets(300, 260, 64)
     with warnings.catch_warnings():
-        # SciPy 1.17 warns of `disp=`, which 1.18 takes away; there the reference cannot run.
+        # SciPy 1.17 deprecates `disp=`, 1.18 removes it; there the reference cannot run.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             reference = calculate_frechet_distance(

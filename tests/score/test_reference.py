@@ -1,4 +1,4 @@
-"""The score of folders beside the reference packages, unchanged, on the same weights and the same files."""
+"""The score of folders against the unchanged reference packages, on the same weights and the same files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _write(path: Path, image: np.ndarray) -> None:
     cv2.imwrite(str(path), image[:, :, ::-1] if image.ndim == 3 else image)
 
 
-def _pair(seed: int, bands: int, size_px: int, made_px: int) -> tuple[np.ndarray, np.ndarray]:
+def _pair(seed: int, bands: int, size_px: int, pred_px: int) -> tuple[np.ndarray, np.ndarray]:
     """A prediction and a target, `H,W` or `H,W,3`; smooth, so that the features of a set vary."""
-    draw = np.random.default_rng(seed)
-    rough = draw.integers(0, 256, (draw.integers(3, 9), 5, bands), dtype=np.uint8)
-    real = resize(rough, (size_px, size_px))
-    made = resize(cv2.GaussianBlur(real, (0, 0), 2.0).reshape(real.shape), (made_px, made_px))
-    made = np.clip(made + draw.normal(0, 12, made.shape), 0, 255).astype(np.uint8)
-    return (made[:, :, 0], real[:, :, 0]) if bands == 1 else (made, real)
+    rng = np.random.default_rng(seed)
+    rough = rng.integers(0, 256, (rng.integers(3, 9), 5, bands), dtype=np.uint8)
+    target = resize(rough, (size_px, size_px))
+    pred = resize(cv2.GaussianBlur(target, (0, 0), 2.0).reshape(target.shape), (pred_px, pred_px))
+    pred = np.clip(pred + rng.normal(0, 12, pred.shape), 0, 255).astype(np.uint8)
+    return (pred[:, :, 0], target[:, :, 0]) if bands == 1 else (pred, target)
 
 
-# What pytorch-fid takes of its own accord: PNG and TIFF, gray and RGB, in sets of one size.
+# What pytorch-fid reads by itself: PNG and TIFF, gray and RGB, in sets of one size.
 SETS = {
     "rgb png 256": (3, ".png", 256, 256),
     "gray tiff 256": (1, ".tiff", 256, 256),
@@ -44,30 +44,30 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize(("bands", "suffix", "size_px", "made_px"), SETS.values(), ids=SETS.keys())
+@pytest.mark.parametrize(("bands", "suffix", "size_px", "pred_px"), SETS.values(), ids=SETS.keys())
 @pytest.mark.usefixtures("hub_with_standins")
 def test_the_scores_of_folders_are_those_of_the_reference_packages(
-    judge: Scorer, tmp_path: Path, bands: int, suffix: str, size_px: int, made_px: int
+    scorer: Scorer, tmp_path: Path, bands: int, suffix: str, size_px: int, pred_px: int
 ) -> None:
-    made_dir, real_dir, seen_dir = (tmp_path / name for name in ("made", "real", "seen"))
-    for folder in (made_dir, real_dir, seen_dir):
+    pred_dir, target_dir, resized_dir = (tmp_path / name for name in ("pred", "target", "resized"))
+    for folder in (pred_dir, target_dir, resized_dir):
         folder.mkdir()
     n = 3
     for i in range(n):
-        made, real = _pair(i, bands, size_px, made_px)
-        _write(made_dir / f"{i}{suffix}", made)
-        _write(real_dir / f"{i}{suffix}", real)
-        at_size = made if made_px == size_px else resize(made[:, :, None], (size_px, size_px))[:, :, 0]
-        _write(seen_dir / f"{i}{suffix}", at_size)  # what the reference packages are given
+        pred, target = _pair(i, bands, size_px, pred_px)
+        _write(pred_dir / f"{i}{suffix}", pred)
+        _write(target_dir / f"{i}{suffix}", target)
+        at_size = pred if pred_px == size_px else resize(pred[:, :, None], (size_px, size_px))[:, :, 0]
+        _write(resized_dir / f"{i}{suffix}", at_size)  # the input of the reference packages
 
-    score = score_folder(judge, "sar2eo", made_dir, real_dir).tasks["sar2eo"]
+    score = score_folder(scorer, "sar2eo", pred_dir, target_dir).tasks["sar2eo"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy 1.17, of `disp=`; torchvision, of `pretrained=`
+        warnings.simplefilter("ignore")  # SciPy 1.17 for `disp=`; torchvision for `pretrained=`
         reference = lpips.LPIPS(net="alex", verbose=False)
         # At 2048 SciPy takes half a minute for a square root: once is enough.
         for dims in (64, 192, 768, 2048)[: 4 if suffix == ".png" and bands == 3 else 3]:
             try:
-                paths = [str(seen_dir), str(real_dir)]
+                paths = [str(resized_dir), str(target_dir)]
                 fid = calculate_fid_given_paths(paths, 2, torch.device("cpu"), dims, num_workers=0)
             except TypeError:
                 pytest.skip("this SciPy has no sqrtm(disp=) any more")
@@ -76,53 +76,53 @@ def test_the_scores_of_folders_are_those_of_the_reference_packages(
     for i, row in enumerate(score.per_image):
         a, b = (
             np.asarray(Image.open(folder / f"{i}{suffix}").convert("RGB"), np.float64) / 255
-            for folder in (seen_dir, real_dir)
+            for folder in (resized_dir, target_dir)
         )
         x, y = (torch.from_numpy(v).float().permute(2, 0, 1)[None] * 2 - 1 for v in (a, b))
         with torch.no_grad():
             assert row.lpips == pytest.approx(reference(x, y).item(), abs=1e-6)
         assert row.l1 == pytest.approx(np.abs(a - b).mean(), abs=1e-9)
         assert row.l2 == pytest.approx(np.sqrt(((a - b) ** 2).mean()), abs=1e-9)
-    assert score.n_resampled == (n if made_px != size_px else 0)
+    assert score.n_resampled == (n if pred_px != size_px else 0)
 
 
 @pytest.mark.usefixtures("hub_with_standins")
 def test_fid_is_pytorch_fids_to_1e_6_where_its_square_root_is_well_conditioned(
-    judge: Scorer, tmp_path: Path
+    scorer: Scorer, tmp_path: Path
 ) -> None:
-    for name in ("made", "real"):
+    for name in ("pred", "target"):
         (tmp_path / name).mkdir()
     pairs = []
     for i in range(66):  # more images than the 64 features
-        draw = np.random.default_rng(i)
-        real = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        made = (255 * draw.random((4, 4, 3)) ** 1.5).astype(np.uint8)
-        _write(tmp_path / "real" / f"{i}.png", real)
-        _write(tmp_path / "made" / f"{i}.png", made)
-        pairs.append((made, real))
-    paths = [str(tmp_path / name) for name in ("made", "real")]
+        rng = np.random.default_rng(i)
+        target = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        pred = (255 * rng.random((4, 4, 3)) ** 1.5).astype(np.uint8)
+        _write(tmp_path / "target" / f"{i}.png", target)
+        _write(tmp_path / "pred" / f"{i}.png", pred)
+        pairs.append((pred, target))
+    paths = [str(tmp_path / name) for name in ("pred", "target")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             fid = calculate_fid_given_paths(paths, 22, torch.device("cpu"), 64, num_workers=0)
         except TypeError:
             pytest.skip("this SciPy has no sqrtm(disp=) any more")
-    first_block = judge.inception.blocks[0]  # the others take nine tenths of the time
+    first_block = scorer.inception.blocks[0]  # the others take nine tenths of the time
     sides = []
     for images in zip(*pairs, strict=True):
         unit = torch.cat([pixels.unit_from_float255(pixels.float255_from_stored(image)) for image in images])
         with torch.no_grad():
-            features = first_block(judge.inception.resized(unit))
+            features = first_block(scorer.inception.resized(unit))
         sides.append(features.mean(dim=(2, 3)).double().numpy())
     assert frechet_distance(*sides) == pytest.approx(float(fid), rel=1e-6)
 
 
-def _nothing_is_computed(*_: object, **__: object) -> None:
-    raise AssertionError("a network ran before the files were looked at")
+def _fail(*_: object, **__: object) -> None:
+    raise AssertionError("a network ran before the files were checked")
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "kind", "words"),
+    ("name", "spoil", "kind", "text"),
     [
         ("sixteen bits", lambda p: cv2.imwrite(str(p), np.zeros((32, 32), np.uint16)), ScoreError, "uint16"),
         ("transparency", lambda p: cv2.imwrite(str(p), np.zeros((32, 32, 4), np.uint8)), ScoreError, "not 4"),
@@ -136,18 +136,18 @@ def _nothing_is_computed(*_: object, **__: object) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("side", ["made", "real"])
-def test_what_headers_tell_is_refused_before_the_networks_run(
-    judge: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str, name, spoil, kind, words
+@pytest.mark.parametrize("side", ["pred", "target"])
+def test_bad_headers_are_refused_before_the_networks_run(
+    scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str, name, spoil, kind, text
 ) -> None:
-    for folder in ("made", "real"):
+    for folder in ("pred", "target"):
         (tmp_path / folder).mkdir()
         for i in range(3):
             _write(tmp_path / folder / f"{i}.png", np.zeros((32, 32), np.uint8))
     spoil(tmp_path / side / "2.png")
-    monkeypatch.setattr(judge, "score_pairs", _nothing_is_computed)
-    monkeypatch.setattr(judge, "score_together", _nothing_is_computed)
+    monkeypatch.setattr(scorer, "score_pairs", _fail)
+    monkeypatch.setattr(scorer, "score_together", _fail)
     with pytest.raises(PbvsError) as caught:
-        score_folder(judge, "sar2eo", tmp_path / "made", tmp_path / "real")
+        score_folder(scorer, "sar2eo", tmp_path / "pred", tmp_path / "target")
     assert isinstance(caught.value, kind)
-    assert words in str(caught.value) and str(tmp_path / side / "2.") in str(caught.value)
+    assert text in str(caught.value) and str(tmp_path / side / "2.") in str(caught.value)

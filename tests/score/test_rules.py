@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -26,7 +28,7 @@ def test_missing_tasks_cost_one_each() -> None:
 
 @pytest.mark.parametrize("row", [*PUBLISHED_2024, *PUBLISHED_2026], ids=lambda row: row.team)
 def test_published_combined_scores_are_the_means_of_their_tasks(row: object) -> None:
-    # Two decimals are published; 2026's EarthBridge row is said to disagree with its own paper.
+    # Two decimals are published; 2026's EarthBridge row disagrees with its own paper.
     assert overall(row.scores) == pytest.approx(row.combined, abs=0.0126)  # type: ignore[attr-defined]
 
 
@@ -36,7 +38,7 @@ def test_years_differ_in_the_pixel_term_alone() -> None:
     assert ScoreConfig("2026").score(1.0, 0.2, l1=0.1, l2=0.4) == pytest.approx((0.5 + 0.2 + 0.1) / 3)
 
 
-def test_the_layer_ranked_by_is_64_unless_asked_for_another() -> None:
+def test_the_default_layer_is_64_and_unknown_values_are_refused() -> None:
     assert ScoreConfig().fid_layer == 64
     with pytest.raises(UsageError, match="2048"):
         ScoreConfig(fid_layer=128)
@@ -44,3 +46,9 @@ def test_the_layer_ranked_by_is_64_unless_asked_for_another() -> None:
         ScoreConfig(rules="2025")
     with pytest.raises(UsageError, match="above 0"):
         ScoreConfig(arctan_weight=0.0)
+
+
+def test_rules_and_results_are_read_without_torch() -> None:
+    modules = "pbvs.score.rules, pbvs.score.results, pbvs.perceptual.metric_weight_files"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -37,7 +37,7 @@ def test_the_distance_is_that_of_the_features(n):
 
 
 def test_the_distance_is_that_of_scipys_matrix_root():
-    """pytorch-fid's formula, without its `sqrtm(disp=)` that newer SciPy does not know."""
+    """pytorch-fid's formula, without its `sqrtm(disp=)` that newer SciPy lacks."""
     a, b = streamed(features(200, seed=1)), streamed(features(200, seed=2))
     root = np.real(sqrtm(a.covariance @ b.covariance))
     traces = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.trace(root)
@@ -63,7 +63,7 @@ def test_files_go_both_ways(tmp_path):
     assert Statistics.load(tmp_path / "theirs.npz").distance(found) < 1e-9
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 torn", "other", "shapes"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 truncated", "other", "shapes"])
 def test_what_holds_no_statistics_is_an_error(tmp_path, content):
     path = tmp_path / "file.npz"
     if isinstance(content, bytes):

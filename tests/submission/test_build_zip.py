@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from submission_zips import EXPECTED, IDS, README, pixels, tiff
 
+from pbvs.core.challenge import TASKS
 from pbvs.core.errors import SubmissionError, UsageError
 from pbvs.core.files import sha256_of_file
 from pbvs.core.pixels import encode_png, read_image
@@ -61,7 +62,7 @@ def test_entries_are_sorted_undated_and_stored(predictions, tmp_path):
         infos = archive.infolist()
     assert [info.filename for info in infos] == [
         "readme.txt",
-        *[f"{task}/{stem}.png" for task in rules.TASKS for stem in sorted(IDS[task])],
+        *[f"{task}/{stem}.png" for task in TASKS for stem in sorted(IDS[task])],
     ]
     assert {info.date_time for info in infos} == {(1980, 1, 1, 0, 0, 0)}
     assert {info.external_attr >> 16 for info in infos} == {stat.S_IFREG | 0o644}
@@ -101,7 +102,7 @@ def test_another_pixel_gives_another_sha256(predictions, tmp_path):
     assert build(predictions, tmp_path / "b.zip", README, EXPECTED).sha256 != first.sha256
 
 
-def test_hidden_litter_and_records_are_passed_over(predictions, tmp_path):
+def test_hidden_files_and_records_are_ignored(predictions, tmp_path):
     for name in (".DS_Store", "score.json", "sar2eo/._66.png", "sar2eo/times.csv", "sar2eo/Thumbs.db"):
         (predictions / name).write_bytes(b"x")
     (predictions / "__MACOSX").mkdir()
@@ -119,15 +120,15 @@ def test_one_task_alone_is_built_with_warnings(predictions, tmp_path):
 
 
 def test_progress_ends_at_the_number_of_images(predictions, tmp_path):
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     build(
         predictions,
         tmp_path / "s.zip",
         README,
         EXPECTED,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda done, total: calls.append((done, total)),
     )
-    assert seen == [(i, 10) for i in range(1, 11)]
+    assert calls == [(i, 10) for i in range(1, 11)]
 
 
 def test_a_zip_within_the_predictions_can_be_built_again(predictions):
@@ -136,7 +137,7 @@ def test_a_zip_within_the_predictions_can_be_built_again(predictions):
     assert build(predictions, out, README, EXPECTED, overwrite=True).sha256 == first.sha256
 
 
-def torn(p: Path) -> None:
+def truncate(p: Path) -> None:
     p.write_bytes(p.read_bytes()[:-50])
 
 
@@ -179,32 +180,32 @@ def odd_name(p: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        (torn, "67.png: the image cannot be read"),
+        (truncate, "67.png: the image cannot be read"),
         (small, "67.png: 8 x 8 pixels instead of 16 x 16"),
         (rgb, "67.png: 3 bands instead of 1"),
         (deep, "67.png: pixels are uint16"),
         (floats, "67.tif: pixels are float32"),
         (double, "2 files for one id of sar2eo: 67.png, 67.tif"),
-        (black, "sar2eo/67.png: the image is black all over"),
+        (black, "sar2eo/67.png: the image is all black"),
         (script, "run.py"),
         (subfolder, "old"),
-        (odd_name, "sar2eo/bäume.png: the name holds characters"),
+        (odd_name, "sar2eo/bäume.png: the name contains characters"),
     ],
 )
-def test_a_spoilt_prediction_is_named_and_nothing_is_left(predictions, tmp_path, spoil, told):
+def test_a_spoilt_prediction_is_named_and_nothing_is_left(predictions, tmp_path, spoil, message):
     spoil(predictions / "sar2eo" / "67.png")
     (tmp_path / "out").mkdir()
     with pytest.raises(SubmissionError) as caught:
         build(predictions, tmp_path / "out" / "s.zip", README, EXPECTED)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.next_step
     assert names_in(tmp_path / "out") == []
 
 
-def test_all_spoilt_images_are_told_at_once(predictions, tmp_path):
-    torn(predictions / "sar2eo" / "66.png")
+def test_all_spoilt_images_are_reported_at_once(predictions, tmp_path):
+    truncate(predictions / "sar2eo" / "66.png")
     small(predictions / "rgb2ir" / "1.png")
     with pytest.raises(SubmissionError) as caught:
         build(predictions, tmp_path / "s.zip", README, EXPECTED)
@@ -216,7 +217,7 @@ def test_all_spoilt_images_are_told_at_once(predictions, tmp_path):
 def test_constant_images_can_be_allowed(predictions, tmp_path):
     black(predictions / "sar2eo" / "67.png")
     built = build(predictions, tmp_path / "s.zip", README, EXPECTED, allow_constant=True)
-    assert built.warnings == ["sar2eo/67.png: the image is black all over"]
+    assert built.warnings == ["sar2eo/67.png: the image is all black"]
 
 
 def test_a_folder_that_is_no_task_is_refused_with_the_nearest(predictions, tmp_path):
@@ -230,7 +231,7 @@ def test_no_folders_empty_folders_and_no_predictions(tmp_path):
     with pytest.raises(SubmissionError, match="sar2eo, sar2rgb, rgb2ir, sar2ir"):
         build(tmp_path / "p", tmp_path / "s.zip", README, EXPECTED)
     (tmp_path / "p" / "sar2eo").mkdir()
-    with pytest.raises(SubmissionError, match="holds no images"):
+    with pytest.raises(SubmissionError, match="has no images"):
         build(tmp_path / "p", tmp_path / "s.zip", README, EXPECTED)
     with pytest.raises(UsageError, match="no such folder"):
         build(tmp_path / "q", tmp_path / "s.zip", README, EXPECTED)
@@ -242,12 +243,12 @@ def test_a_task_nobody_described_is_misuse(predictions, tmp_path):
         build(predictions, tmp_path / "s.zip", README, known)
 
 
-def test_an_existing_zip_is_kept_unless_told_otherwise(predictions, tmp_path):
+def test_an_existing_zip_is_kept_unless_overwrite(predictions, tmp_path):
     out = tmp_path / "s.zip"
     out.write_bytes(b"old")
     with pytest.raises(UsageError, match="exists already"):
         build(predictions, out, README, EXPECTED)
-    torn(predictions / "sar2eo" / "66.png")
+    truncate(predictions / "sar2eo" / "66.png")
     with pytest.raises(SubmissionError):
         build(predictions, out, README, EXPECTED, overwrite=True)
     assert out.read_bytes() == b"old"
@@ -282,10 +283,10 @@ def test_large_zips_warn_and_are_refused_unless_forced(predictions, tmp_path, mo
         build(predictions, out, README, EXPECTED)
     assert names_in(tmp_path) == ["predictions"]
     forced = build(predictions, out, README, EXPECTED, force_large=True)
-    assert any("fail without a message" in warning for warning in forced.warnings)
+    assert any("fail silently" in warning for warning in forced.warnings)
 
 
-def test_a_place_that_cannot_be_written_is_told(predictions, tmp_path):
+def test_a_path_that_cannot_be_written_is_an_error(predictions, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SubmissionError, match="cannot be written"):
         build(predictions, tmp_path / "file" / "s.zip", README, EXPECTED)
@@ -294,19 +295,19 @@ def test_a_place_that_cannot_be_written_is_told(predictions, tmp_path):
 
 
 def test_plain_pngs_go_in_as_they_are_and_others_are_written_again(predictions, tmp_path):
-    """A comment in a PNG would go to the organisers; it is left out."""
-    unwrap = sorted((predictions / "sar2eo").glob("*.png"))[0]
-    told = sorted((predictions / "sar2eo").glob("*.png"))[1]
-    data = told.read_bytes()
+    """A comment in a PNG would go to the organisers; re-encoding removes it."""
+    plain = sorted((predictions / "sar2eo").glob("*.png"))[0]
+    commented = sorted((predictions / "sar2eo").glob("*.png"))[1]
+    data = commented.read_bytes()
     text = b"tEXtAuthor\0me"
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
-    told.write_bytes(data[:33] + chunk + data[33:])
+    commented.write_bytes(data[:33] + chunk + data[33:])
     built = build(predictions, tmp_path / "s.zip", README, EXPECTED)
     with zipfile.ZipFile(built.path) as archive:
-        assert archive.read(f"sar2eo/{unwrap.stem}.png") == unwrap.read_bytes()
-        written = archive.read(f"sar2eo/{told.stem}.png")
+        assert archive.read(f"sar2eo/{plain.stem}.png") == plain.read_bytes()
+        written = archive.read(f"sar2eo/{commented.stem}.png")
     assert b"Author" not in written
-    assert np.array_equal(cv2.imdecode(np.frombuffer(written, np.uint8), -1), cv2.imread(str(told), -1))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(written, np.uint8), -1), cv2.imread(str(commented), -1))
 
 
 def test_one_band_tasks_as_rgb_by_choice(predictions, tmp_path):
@@ -319,7 +320,7 @@ def test_one_band_tasks_as_rgb_by_choice(predictions, tmp_path):
     assert any("RGB" in note for note in built.warnings)
 
 
-def test_another_size_is_refused_unless_told(predictions, tmp_path):
+def test_another_size_is_refused_unless_allowed(predictions, tmp_path):
     path = sorted((predictions / "sar2eo").glob("*.png"))[0]
     smaller = cv2.imread(str(path), -1)[::2, ::2]
     cv2.imwrite(str(path), smaller)
@@ -343,8 +344,8 @@ def test_a_build_that_is_killed_leaves_no_zip_or_a_whole_one(predictions, tmp_pa
     out = tmp_path / "s.zip"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     for after in (0, 3, 10):  # of ten images: before the first, between, and in the check of the whole
-        words = [sys.executable, "-c", KILLED, str(predictions), str(out)]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        command = [sys.executable, "-c", KILLED, str(predictions), str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
             while after and int(process.stdout.readline()) < after:
                 pass
             process.kill()

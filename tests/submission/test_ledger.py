@@ -1,4 +1,4 @@
-"""The ledger: rows stay, writers wait for each other, damage is kept aside."""
+"""The ledger: rows stay, writers wait for each other, damaged files are set aside."""
 
 import json
 import logging
@@ -65,7 +65,7 @@ def _no_json(path):
         connection.execute("UPDATE entries SET value = '{'")
 
 
-def _torn(path):
+def _truncated(path):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
 
@@ -77,10 +77,11 @@ def _scribbled(path):
 
 
 @pytest.mark.parametrize(
-    "damage", [_no_table, _no_json, _torn, _scribbled, lambda p: p.write_bytes(b"not a database at all" * 50)]
+    "damage",
+    [_no_table, _no_json, _truncated, _scribbled, lambda p: p.write_bytes(b"not a database at all" * 50)],
 )
 @pytest.mark.parametrize("first", ["add", "read"])
-def test_a_damaged_file_is_kept_aside_and_said(ledger, caplog, damage, first):
+def test_a_damaged_file_is_set_aside_with_a_warning(ledger, caplog, damage, first):
     for n in range(200):
         ledger.add("score", {"n": n, "long": "x" * 50})
     damage(ledger.path)
@@ -99,9 +100,9 @@ def test_a_damaged_file_is_kept_aside_and_said(ledger, caplog, damage, first):
 
 def test_a_writer_that_is_killed_leaves_a_whole_ledger(ledger):
     ledger.add("build", {"n": 0})
-    words = [sys.executable, "-c", WRITER, str(ledger.path), "a", "100000"]
+    command = [sys.executable, "-c", WRITER, str(ledger.path), "a", "100000"]
     for _ in range(3):
-        writer = subprocess.Popen(words)
+        writer = subprocess.Popen(command)
         before = len(ledger.entries())
         while len(ledger.entries()) < before + 5:
             assert writer.poll() is None
@@ -113,7 +114,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_ledger(ledger):
     assert json.dumps([entry.value for entry in entries])
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((SubmissionError, OSError)):
         Ledger(tmp_path / "file" / "ledger.sqlite").add("score", {})

@@ -27,12 +27,12 @@ def test_gpu_and_no_extra_data_are_zeros():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0, "0"), (0.00001234, "0.00001234"), (3600.0, "3600"), (1 / 3, "0.3333"), (12345.6, "12350")],
 )
-def test_runtimes_are_plain_decimals_of_four_digits(seconds, told):
+def test_runtimes_are_plain_decimals_of_four_digits(seconds, text):
     first = ReadmeFields(seconds, cpu=True, extra_data=True, description="d").text().splitlines()[0]
-    assert first == f"runtime per image [s] : {told}"
+    assert first == f"runtime per image [s] : {text}"
 
 
 def test_a_description_of_several_lines_becomes_one():
@@ -75,7 +75,7 @@ def test_windows_line_ends_and_blanks_around_the_colon_pass():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "fault"),
     [
         ("runtime per image", "Runtime per image", "line 1 must read 'runtime per image [s] : 10.43'"),
         ("10.43", "ten", "'ten' is not a plain number"),
@@ -96,14 +96,14 @@ def test_windows_line_ends_and_blanks_around_the_colon_pass():
         (" : ", " = ", "line 3 must read"),
     ],
 )
-def test_each_fault_is_named(old, new, told):
+def test_each_fault_is_named(old, new, fault):
     text = PUBLISHED.replace(old, new)
     assert text != PUBLISHED
-    assert told in "; ".join(faults(text))
+    assert fault in "; ".join(faults(text))
     with pytest.raises(SubmissionError, match="published form"):
         parse(text)
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_are_listed_at_once():
     assert len(faults("")) == 4
     assert len(faults(PUBLISHED.replace("10.43", "x").replace(": 1", ": 7"))) == 3

@@ -1,4 +1,4 @@
-"""Ways to break a good zip, and what must be told of each."""
+"""Ways to break a good zip, and the problem that each must be reported as."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from submission_zips import (
     README,
     Entry,
-    announce_size,
+    declare_size,
     encrypt_flag,
     flip_data,
     patch_headers,
@@ -39,12 +39,12 @@ def rng() -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Broken:
-    """One way to break a good zip, and what must be told of it."""
+    """One way to break a good zip, and parts of the problem that must be reported."""
 
     kind: str
     path: str
-    words: str
-    cure: str
+    what: str
+    hint: str
     change: Callable[[Entries], Entries] = lambda entries: entries
     patch: Callable[[Path], object] = lambda path: None
 
@@ -79,21 +79,21 @@ def raw_png(image: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
-def made_png(
+def png_from_chunks(
     width: int, height: int, bits: int, colour: int, rows: bytes, *extra: tuple[bytes, bytes]
 ) -> bytes:
-    """A PNG put together chunk by chunk, for headers that no writer would make."""
+    """A PNG assembled chunk by chunk, for headers that no encoder writes."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     packed = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def announcing(tag: int, value: int, big: bool = False) -> bytes:
-    """A TIFF of 16 x 24 pixels, one of whose whole-number fields announces another value."""
+def tiff_declaring(tag: int, value: int, big: bool = False) -> bytes:
+    """A TIFF of 16 x 24 pixels, one of whose integer fields declares another value."""
     data = bytearray(tiff(pixels(rng(), (16, 24), 1), **({"BIGTIFF": "YES"} if big else {})))
-    place, head, step, value_at = (16, 8, 20, 12) if big else (8, 2, 12, 8)
-    at = place + head
+    start, count_bytes, step, value_at = (16, 8, 20, 12) if big else (8, 2, 12, 8)
+    at = start + count_bytes
     while struct.unpack_from("<H", data, at)[0] != tag:
         at += step
     struct.pack_into("<HI", data, at + 2, 4, 1)  # one LONG
@@ -108,19 +108,25 @@ def overwrite(path: Path, change: Callable[[bytes], bytes]) -> None:
 GRAY = pixels(rng(), (16, 16), 1)
 PNG = encode_png(GRAY)
 PALETTE_ROWS = b"".join(b"\0" + bytes(range(16)) for _ in range(16))
-TORN_PIXELS = made_png(16, 16, 8, 0, b"\0\1\2")
+CORRUPT_PIXELS = png_from_chunks(16, 16, 8, 0, b"\0\1\2")
 WHOLE = rules.WHOLE_ZIP
 
 BROKEN = {
     "not a zip": Broken(
-        "archive", WHOLE, "not a zip", "zip anew", patch=lambda p: p.write_bytes(b"hello" * 9)
+        "archive", WHOLE, "not a zip", "recreate", patch=lambda p: p.write_bytes(b"hello" * 9)
     ),
-    "empty file": Broken("archive", WHOLE, "the file is empty", "anew", patch=lambda p: p.write_bytes(b"")),
+    "empty file": Broken(
+        "archive", WHOLE, "the file is empty", "recreate", patch=lambda p: p.write_bytes(b"")
+    ),
     "a gzip": Broken(
-        "archive", WHOLE, "gzip", "anew", patch=lambda p: p.write_bytes(b"\x1f\x8b" + b"0" * 60)
+        "archive", WHOLE, "gzip", "recreate", patch=lambda p: p.write_bytes(b"\x1f\x8b" + b"0" * 60)
     ),
     "cut short": Broken(
-        "archive", WHOLE, "torn", "copy it again", patch=lambda p: overwrite(p, lambda d: d[: len(d) // 2])
+        "archive",
+        WHOLE,
+        "the zip is truncated",
+        "copy it again",
+        patch=lambda p: overwrite(p, lambda d: d[: len(d) // 2]),
     ),
     "self-extracting": Broken(
         "archive",
@@ -129,9 +135,9 @@ BROKEN = {
         "plain zip",
         patch=lambda p: overwrite(p, lambda d: b"#!stub" + d),
     ),
-    "bad checksum": Broken("torn", EO, "CRC", "zip anew", patch=lambda p: flip_data(p, EO)),
-    "announces more": Broken("torn", EO, "holds", "zip anew", patch=lambda p: announce_size(p, EO, 10_000)),
-    "announces less": Broken("torn", EO, "CRC", "zip anew", patch=lambda p: announce_size(p, EO, 10)),
+    "bad checksum": Broken("torn", EO, "CRC", "recreate", patch=lambda p: flip_data(p, EO)),
+    "declares more": Broken("torn", EO, "and has", "recreate", patch=lambda p: declare_size(p, EO, 10_000)),
+    "declares less": Broken("torn", EO, "CRC", "recreate", patch=lambda p: declare_size(p, EO, 10)),
     "encrypted": Broken(
         "encrypted", EO, "encrypted", "without a password", patch=lambda p: encrypt_flag(p, EO)
     ),
@@ -146,7 +152,7 @@ BROKEN = {
         "method", EO, "method 99", "deflate", patch=lambda p: patch_headers(p, EO, 8, 10, "<H", 99)
     ),
     "bomb": Broken(
-        "bomb", EO, "4000000000", "only the predictions", patch=lambda p: announce_size(p, EO, 4_000_000_000)
+        "bomb", EO, "4000000000", "only the predictions", patch=lambda p: declare_size(p, EO, 4_000_000_000)
     ),
     "huge readme": Broken(
         "bomb", "readme.txt", "70000", "only the predictions", data_of("readme.txt", b"a" * 70_000)
@@ -164,26 +170,26 @@ BROKEN = {
     "capital folder": Broken(
         "folder",
         "SAR2EO/",
-        "small letters",
+        "lower case",
         "rename it to sar2eo",
         every(lambda n: n.replace("sar2eo", "SAR2EO")),
     ),
     "misspelt folder": Broken(
         "folder",
         "sar_to_eo/",
-        "no task folder",
+        "not a task folder",
         "rename it to sar2eo",
         every(lambda n: n.replace("sar2eo", "sar_to_eo")),
     ),
     "unknown folder": Broken(
-        "folder", "targets/", "no task folder", "take it out", put(Entry("targets/0.png", PNG))
+        "folder", "targets/", "not a task folder", "remove it", put(Entry("targets/0.png", PNG))
     ),
-    "unknown empty folder": Broken("folder", "gt/", "no task folder", "take it out", put(Entry("gt/", b""))),
+    "unknown empty folder": Broken("folder", "gt/", "not a task folder", "remove it", put(Entry("gt/", b""))),
     "empty task folder": Broken(
         "empty",
         "sar2ir/",
         "no PNG or TIFF",
-        "leave the folder out",
+        "omit the folder",
         lambda es: [*[e for e in es if not e.name.startswith("sar2ir")], Entry("sar2ir/", b"")],
     ),
     "no task folder": Broken("empty", WHOLE, "no task folder at all", "sar2eo, sar2rgb", lambda es: es[:1]),
@@ -205,19 +211,19 @@ BROKEN = {
     "Thumbs.db": Broken(
         "litter", "sar2eo/Thumbs.db", "Thumbs.db", "delete", put(Entry("sar2eo/Thumbs.db", b"x"))
     ),
-    "script": Broken("extra", "run.py", "scripts", "take it out", put(Entry("run.py", b"x"))),
+    "script": Broken("extra", "run.py", "scripts", "remove it", put(Entry("run.py", b"x"))),
     "table in task": Broken(
-        "extra", "sar2eo/s.csv", "no image", "take it out", put(Entry("sar2eo/s.csv", b"x"))
+        "extra", "sar2eo/s.csv", "not an image", "remove it", put(Entry("sar2eo/s.csv", b"x"))
     ),
-    "weights": Broken("extra", "net.pth", "does not belong", "take it out", put(Entry("net.pth", b"x"))),
+    "weights": Broken("extra", "net.pth", "does not belong", "remove it", put(Entry("net.pth", b"x"))),
     "zip in zip": Broken(
         "extra", "sar2eo.zip", "archive within", "unpack it", put(Entry("sar2eo.zip", b"PK"))
     ),
     "JPEG": Broken("extra", "sar2eo/66.jpg", "JPEG", "as a PNG", rename(EO, "sar2eo/66.jpg")),
-    "capital suffix": Broken("name", "sar2eo/66.PNG", "small letters", "66.png", rename(EO, "sar2eo/66.PNG")),
+    "capital suffix": Broken("name", "sar2eo/66.PNG", "lower case", "66.png", rename(EO, "sar2eo/66.PNG")),
     "missing": Broken("missing", "sar2eo/", "1 of 3 images of sar2eo are missing: 66", "translate", drop(EO)),
     "extra id": Broken(
-        "extra", "sar2eo/", "no test input: 68", "take them out", put(Entry("sar2eo/68.png", PNG))
+        "extra", "sar2eo/", "no test input: 68", "remove them", put(Entry("sar2eo/68.png", PNG))
     ),
     "renamed id": Broken(
         "extra", "sar2eo/", "no test input: fake_66", "such as 66.png", rename(EO, "sar2eo/fake_66.png")
@@ -232,7 +238,7 @@ BROKEN = {
         "keep one",
         put(Entry("sar2eo/GOTCHA_1.png", PNG)),
     ),
-    "doubled entry": Broken("doubled", EO, "2 entries of this name", "zip anew", put(Entry(EO, PNG))),
+    "doubled entry": Broken("doubled", EO, "2 entries of this name", "recreate", put(Entry(EO, PNG))),
     "absolute": Broken("name", "/sar2eo/68.png", "absolute", "relative", put(Entry("/sar2eo/68.png", PNG))),
     "drive": Broken("name", "C:/sar2eo/68.png", "absolute", "relative", put(Entry("C:/sar2eo/68.png", PNG))),
     "dot dot": Broken("name", "../sar2eo/68.png", "..", "relative", put(Entry("../sar2eo/68.png", PNG))),
@@ -277,19 +283,19 @@ BROKEN = {
         EO,
         "2 bands",
         "transparency",
-        data_of(EO, made_png(16, 16, 8, 0, PALETTE_ROWS, (b"tRNS", b"\0\3"))),
+        data_of(EO, png_from_chunks(16, 16, 8, 0, PALETTE_ROWS, (b"tRNS", b"\0\3"))),
     ),
     "palette": Broken(
         "bands",
         EO,
         "palette",
         "again, as a PNG",
-        data_of(EO, made_png(16, 16, 8, 3, PALETTE_ROWS, (b"PLTE", bytes(range(48))))),
+        data_of(EO, png_from_chunks(16, 16, 8, 3, PALETTE_ROWS, (b"PLTE", bytes(range(48))))),
     ),
     "16 bits": Broken(
         "depth",
         EO,
-        "16 bits a band instead of 8",
+        "16 bits per band instead of 8",
         "8 bits",
         data_of(EO, raw_png(GRAY.astype(np.uint16) * 257)),
     ),
@@ -301,7 +307,7 @@ BROKEN = {
         swap(EO, "sar2eo/66.tif", tiff(GRAY.astype(np.uint16) * 257)),
     ),
     "one bit": Broken(
-        "depth", EO, "1 bits a band", "8 bits", data_of(EO, made_png(16, 16, 1, 0, b"\0\5\6" * 16))
+        "depth", EO, "1 bits per band", "8 bits", data_of(EO, png_from_chunks(16, 16, 1, 0, b"\0\5\6" * 16))
     ),
     "float TIFF": Broken(
         "type",
@@ -321,15 +327,15 @@ BROKEN = {
         "type", "sar2eo/66.tif", "int16", "8 bits", swap(EO, "sar2eo/66.tif", tiff(GRAY.astype(np.int16)))
     ),
     "empty image": Broken("image", EO, "empty", "as a PNG", data_of(EO, b"")),
-    "torn PNG": Broken("image", EO, "cut short", "as a PNG", data_of(EO, PNG[:-40])),
-    "torn pixels": Broken("image", EO, "torn", "as a PNG", data_of(EO, TORN_PIXELS)),
+    "truncated PNG": Broken("image", EO, "truncated", "as a PNG", data_of(EO, PNG[:-40])),
+    "corrupt pixels": Broken(
+        "image", EO, "compressed pixels are truncated", "as a PNG", data_of(EO, CORRUPT_PIXELS)
+    ),
     "PNG checksum": Broken(
         "image", EO, "checksum", "as a PNG", data_of(EO, PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:])
     ),
-    "JPEG named PNG": Broken(
-        "image", EO, "does not begin as one", "as a PNG", data_of(EO, b"\xff\xd8\xff" * 40)
-    ),
-    "torn TIFF": Broken(
+    "JPEG named PNG": Broken("image", EO, "no PNG signature", "as a PNG", data_of(EO, b"\xff\xd8\xff" * 40)),
+    "truncated TIFF": Broken(
         "image",
         IR,
         "not a whole TIFF",
@@ -337,27 +343,31 @@ BROKEN = {
         data_of(IR, tiff(pixels(rng(), (16, 24), 1))[:-99]),
     ),
     "TIFF of many bands": Broken(
-        "image", IR, "16 x 24 pixels of 65000 bands", "as a PNG", data_of(IR, announcing(277, 65_000))
+        "image", IR, "16 x 24 pixels of 65000 bands", "as a PNG", data_of(IR, tiff_declaring(277, 65_000))
     ),
     "BigTIFF of many bands": Broken(
-        "image", IR, "of 65000 bands", "as a PNG", data_of(IR, announcing(277, 65_000, big=True))
+        "image", IR, "of 65000 bands", "as a PNG", data_of(IR, tiff_declaring(277, 65_000, big=True))
     ),
     "TIFF bomb": Broken(
-        "image", IR, "2000000000 x 24 pixels", "as a PNG", data_of(IR, announcing(257, 2_000_000_000))
+        "image", IR, "2000000000 x 24 pixels", "as a PNG", data_of(IR, tiff_declaring(257, 2_000_000_000))
     ),
     "PNG named TIFF": Broken("image", IR, "not a whole TIFF", "as a PNG", data_of(IR, PNG)),
     "PNG bomb": Broken(
-        "bomb", EO, "more than 64 MB", "as a PNG", data_of(EO, made_png(60_000, 60_000, 8, 0, b"\0" * 99))
+        "bomb",
+        EO,
+        "more than 64 MB",
+        "as a PNG",
+        data_of(EO, png_from_chunks(60_000, 60_000, 8, 0, b"\0" * 99)),
     ),
-    "all black": Broken("constant", EO, "black all over", "translator", data_of(EO, encode_png(GRAY * 0))),
+    "all black": Broken("constant", EO, "all black", "model's output", data_of(EO, encode_png(GRAY * 0))),
     "constant": Broken(
-        "constant", EO, "every pixel is [9]", "translator", data_of(EO, encode_png(GRAY * 0 + 9))
+        "constant", EO, "every pixel is [9]", "model's output", data_of(EO, encode_png(GRAY * 0 + 9))
     ),
     "one colour": Broken(
         "constant",
         RGB,
         "every pixel is",
-        "translator",
+        "model's output",
         data_of(RGB, encode_png(np.tile(np.array([1, 2, 3], np.uint8), (16, 24, 1)))),
     ),
     "no readme": Broken("readme", "readme.txt", "missing", "four lines", drop("readme.txt")),

@@ -1,4 +1,4 @@
-"""Tiny archives for the tests: images of a known ground, rendered in whatever CRS and grid is asked for."""
+"""Tiny archives for the tests: images of one analytic scene, rendered in any CRS and grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rasterio.warp import transform
 from pbvs.core.pixels import write_png
 
 BASE_CRS = "EPSG:26912"
-CORNER = (400_000.0, 4_500_000.0)  # top left of the made location, in BASE_CRS
+CORNER = (400_000.0, 4_500_000.0)  # top left of the location, in BASE_CRS
 SIDE_M = 64.0
 
 
@@ -26,7 +26,7 @@ def affine(pixel_m: float = 1.0, corner: tuple[float, float] = CORNER) -> Affine
 
 
 def affine_around(crs: str, size: int, margin: float = 0.25) -> Affine:
-    """A north-up grid of `size` x `size` in another CRS that holds the location and a margin about it."""
+    """A north-up grid of `size` x `size` in another CRS that contains the location and a margin."""
     xs = np.array([CORNER[0], CORNER[0] + SIDE_M] * 2)
     ys = np.repeat([CORNER[1], CORNER[1] - SIDE_M], 2)
     east, north = (np.array(a) for a in transform(BASE_CRS, crs, xs, ys))
@@ -36,7 +36,7 @@ def affine_around(crs: str, size: int, margin: float = 0.25) -> Affine:
 
 
 def ground(size: tuple[int, int], crs: str, where: Affine) -> NDArray[np.float64]:
-    """A smooth scene in [40,220] by place on Earth, `H,W`, seen at the pixel centres of a grid."""
+    """A smooth scene in [40,220] as a function of position on Earth, `H,W`, at a grid's pixel centres."""
     rows, columns = np.indices(size)
     xs = where.a * (columns + 0.5) + where.c
     ys = where.e * (rows + 0.5) + where.f
@@ -80,7 +80,7 @@ def colours(scene: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def infrared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The known function of RGB that IR is."""
+    """IR as an exact function of RGB."""
     return np.rint(np.clip(1.3 * rgb.mean(axis=2), 0, 255)).astype(np.uint8)
 
 
@@ -98,27 +98,27 @@ def location_in(root: Path, city: str = "Bingham", name: str = "40.64610_-112.18
     return root / f"Train_Data_{city}_SAR_IR_RGB" / name
 
 
-def add_flight(place: Path, capture: str, size: int = 64, shade: float = 1.0) -> None:
+def add_flight(location: Path, capture: str, size: int = 64, shade: float = 1.0) -> None:
     """RGB and IR of one flight on the location's grid."""
     where = affine(SIDE_M / size)
     rgb = colours(shade * ground((size, size), BASE_CRS, where))
-    write_tiff(place / f"{capture}_rgb.tiff", rgb, where=where)
-    write_tiff(place / f"{capture}_ir.tif", infrared(rgb), where=where)
+    write_tiff(location / f"{capture}_rgb.tiff", rgb, where=where)
+    write_tiff(location / f"{capture}_ir.tif", infrared(rgb), where=where)
 
 
 def add_location(
     root: Path, city: str = "Bingham", name: str = "40.64610_-112.18230", flights: int = 1
 ) -> Path:
-    """A location with SAR in another CRS and `flights` of RGB and IR, of 2019, 2020 ..."""
-    place = location_in(root, city, name)
-    sar_in(place / "20190611_UMBRA_GEC.tif")
+    """A location with SAR in another CRS and `flights` flights of RGB and IR, of 2019, 2020, ..."""
+    location = location_in(root, city, name)
+    sar_in(location / "20190611_UMBRA_GEC.tif")
     for n in range(flights):
-        add_flight(place, f"flight_{2019 + n}0601", shade=1 - 0.1 * n)
-    return place
+        add_flight(location, f"flight_{2019 + n}0601", shade=1 - 0.1 * n)
+    return location
 
 
 def add_tiles(root: Path, n: int = 3, split: str = "train", size: int = 32, seed: int = 5) -> None:
-    """`n` pairs of EO/SAR tiles, noise."""
+    """`n` pairs of EO/SAR tiles of noise."""
     rng = np.random.default_rng(seed)
     for i in range(n):
         for folder in ("SAR", "EO"):

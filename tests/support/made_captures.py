@@ -1,4 +1,4 @@
-"""Prepared data without files: captures and how much of each two overlaps, as a table of pairs sees them."""
+"""Stand-in for `PreparedData` without files: captures, and the overlap of each pair."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pbvs.dataset.index import Capture
 BINGHAM = ("stack", "Bingham", "1.0_1.0")
 
 
-def capture(modality: str, name: str, place: tuple[str, str, str] = BINGHAM, **more: Any) -> Capture:
-    """A capture all of whose pixels are valid, without a date; `more` as in `Capture`."""
-    family, city, location = place
-    unwrap = {"mosaic": False, "taken": "", "split": "train", "file": f"{name}.tif"}
+def capture(modality: str, name: str, location_key: tuple[str, str, str] = BINGHAM, **more: Any) -> Capture:
+    """A fully valid capture without a date; `more` as in `Capture`."""
+    family, city, location = location_key
+    defaults = {"mosaic": False, "taken": "", "split": "train", "file": f"{name}.tif"}
     size = {"height_px": 4, "width_px": 4, "valid_fraction": 1.0}
     where = {"root": Path(), "family": family, "city": city, "location": location}
-    return Capture(**(where | {"modality": modality, "capture": name} | unwrap | size | more))
+    return Capture(**(where | {"modality": modality, "capture": name} | defaults | size | more))
 
 
 class Captures:
-    """Takes the place of `PreparedData`; pairs of captures that `overlaps` does not name overlap wholly."""
+    """Replaces `PreparedData`; pairs of captures that are not in `overlaps` overlap completely."""
 
     root = Path("prepared")
 

@@ -1,4 +1,4 @@
-"""TIFFs put together field by field, for headers that no writer would make, and all that GDAL writes."""
+"""TIFFs assembled field by field, for headers that no writer would write, and random GDAL profiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 CODES = {2: "s", 3: "H", 4: "I", 12: "d", 16: "Q"}
-# width, height, bits, no compression, dark is 0, one strip at 0 of 0 bytes: what is never left out
+# width, height, bits, no compression, dark is 0, one strip at 0 of 0 bytes: the mandatory tags
 PLAIN: dict[int, tuple[int, list[Any]]] = {
     **{256: (4, [4]), 257: (4, [3]), 258: (3, [8]), 259: (3, [1]), 262: (3, [1])},
     **{273: (4, [0]), 277: (3, [1]), 278: (4, [3]), 279: (4, [0])},
@@ -25,7 +25,7 @@ PLAIN: dict[int, tuple[int, list[Any]]] = {
 def put_together(
     fields: dict[int, tuple[int, list[Any]]], order: str = "<", big: bool = False, pages: int = 1
 ) -> bytes:
-    """A TIFF whose `pages` directories all hold `fields`: tag to type and values; values stand at the end."""
+    """A TIFF whose `pages` directories all hold `fields`: tag to type and values; values are at the end."""
     count, field, place = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
     inline = 8 if big else 4
     mark = struct.pack(order + "2sH", b"II" if order == "<" else b"MM", 43 if big else 42)
@@ -51,13 +51,13 @@ def put_together(
 
 
 def bomb(height: int = 10**6, width: int = 10**6, bands: int = 1) -> bytes:
-    """A few hundred bytes that announce an image of this size."""
+    """A few hundred bytes whose header declares an image of this size."""
     return put_together(PLAIN | {257: (4, [height]), 256: (4, [width]), 277: (3, [bands])})
 
 
 @st.composite
 def profiles(draw: st.DrawFn) -> dict[str, Any]:
-    """Keywords for `write_profile`: every type, layout, place and nodata that GDAL writes and we may meet."""
+    """Keywords for `write_profile`: dtypes, layouts, georeferences and nodata that GDAL writes."""
     dtype = draw(
         st.sampled_from(["uint8", "uint16", "int8", "int16", "uint32", "int32", "float32", "float64"])
     )
@@ -95,7 +95,7 @@ LAMBERT = (
 
 
 def write_profile(path: Path, profile: dict[str, Any]) -> Path:
-    """A GeoTIFF of a profile that `profiles` drew, filled with noise, or with nothing where it is sparse."""
+    """A GeoTIFF of a profile from `profiles`, filled with noise, or empty where it is sparse."""
     profile = dict(profile)
     point = profile.pop("AREA_OR_POINT")
     shape = (profile["count"], profile["height"], profile["width"])

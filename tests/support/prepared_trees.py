@@ -1,4 +1,4 @@
-"""Calls of `prepare` for the tests, in this process and in others, and what they leave."""
+"""Calls of `prepare` for the tests, in this process and in others, and the resulting files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pbvs.core.errors import PbvsError
 from pbvs.prepare import ranks
 from pbvs.prepare.prepare import PreparedSummary, prepare
 
-# Clean processes: the pytest process itself has threads, which a plain fork does not survive.
-_FROM = multiprocessing.get_context("forkserver")
-_FROM.set_forkserver_preload(["pbvs.prepare.prepare"])
+# Clean processes: the pytest process itself has threads, which a fork does not survive.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["pbvs.prepare.prepare"])
 
 
 def prepared(root: Path, out: Path, **options: Any) -> PreparedSummary:
     """Everything at native size, unless the options say otherwise."""
-    known = {"modalities": set(MODALITIES), "families": set(FAMILIES), "size_px": None}
-    return prepare(root, out, **(known | options))
+    defaults = {"modalities": set(MODALITIES), "families": set(FAMILIES), "size_px": None}
+    return prepare(root, out, **(defaults | options))
 
 
 def whole_tree(out: Path) -> dict[str, bytes]:
@@ -41,7 +41,7 @@ def problem_kinds(done: PreparedSummary) -> dict[str, str]:
 
 
 def corrupted(path: Path) -> Path:
-    """A TIFF whose header is right, with pixels that cannot be decoded: a scan takes it for sound."""
+    """A TIFF with a correct header but pixels that cannot be decoded: a scan finds no problem."""
     with rasterio.open(path) as dataset:
         profile, bands = dataset.profile | {"compress": "deflate"}, dataset.read()
     noise = np.random.default_rng(0).integers(1, 256, bands.shape).astype(bands.dtype)
@@ -56,10 +56,10 @@ def corrupted(path: Path) -> Path:
 
 
 class Rank:
-    """`prepare` in a process of its own, as one of several ranks (or alone).
+    """`prepare` in a separate process, as one of several ranks (or alone).
 
-    `die_at` kills it (SIGKILL) when so many of its files are done, `fail_at` raises an error there;
-    `file_bytes` is the most that it may write to one file, as on a full disk.
+    `die_at` kills it (SIGKILL) after so many of its files, `fail_at` raises an error there; `file_bytes`
+    limits the size of each file it writes, as on a full disk.
     """
 
     def __init__(
@@ -74,22 +74,22 @@ class Rank:
         file_bytes: int | None = None,
         **options: Any,
     ) -> None:
-        self._told, tell = _FROM.Pipe(duplex=False)
-        told = (root, out, rank, n_ranks, die_at, fail_at, file_bytes, options, tell)
-        self._process = _FROM.Process(target=_run, args=told)
+        self._receiver, sender = _CONTEXT.Pipe(duplex=False)
+        arguments = (root, out, rank, n_ranks, die_at, fail_at, file_bytes, options, sender)
+        self._process = _CONTEXT.Process(target=_run, args=arguments)
         self._process.start()
-        tell.close()
+        sender.close()
 
     def ended(self) -> PreparedSummary | PbvsError | int:
         """The summary, the error, or the exit code of a process that was killed."""
         try:
-            told: PreparedSummary | PbvsError = self._told.recv()
+            result: PreparedSummary | PbvsError = self._receiver.recv()
         except EOFError:
             self._process.join()
             assert self._process.exitcode is not None
             return self._process.exitcode
         self._process.join()
-        return told
+        return result
 
 
 def ranked(root: Path, out: Path, n_ranks: int, **options: Any) -> list[PreparedSummary | PbvsError | int]:
@@ -107,7 +107,7 @@ def _run(
     fail_at: int | None,
     file_bytes: int | None,
     options: dict[str, Any],
-    tell: Any,
+    sender: Any,
 ) -> None:
     ranks.SECONDS_OF_SILENCE, ranks.SECONDS_BETWEEN_BEATS, ranks._SECONDS_BETWEEN_LOOKS = 2.5, 0.05, 0.01
     if n_ranks > 1:
@@ -126,7 +126,7 @@ def _run(
             time.sleep(0.01)
 
     try:
-        told: Any = prepared(root, out, progress=advance, **options)
+        result: Any = prepared(root, out, progress=advance, **options)
     except (PbvsError, OSError) as error:
-        told = error
-    tell.send(told)
+        result = error
+    sender.send(result)

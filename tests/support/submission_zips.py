@@ -1,4 +1,4 @@
-"""Made zips, good and broken, for the tests of `pbvs.submission`."""
+"""Generated zips, good and broken, for the tests of `pbvs.submission`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from pbvs.core.pixels import encode_png
+from pbvs.core.pixels import encode_png, no_georeference_warnings
 from pbvs.submission import Expected, ReadmeFields
 
 EXPECTED = {
@@ -29,12 +28,12 @@ IDS = {
     "rgb2ir": ("0", "1"),
     "sar2ir": ("0", "2"),
 }
-README = ReadmeFields(10.43, cpu=True, extra_data=True, description="made for a test")
+README = ReadmeFields(10.43, cpu=True, extra_data=True, description="for a test")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry to be written as it stands, however wrong."""
+    """One entry, written verbatim even when it is wrong."""
 
     name: str
     data: bytes
@@ -47,8 +46,7 @@ def pixels(rng: np.random.Generator, size_px: tuple[int, int], bands: int) -> ND
 
 
 def tiff(image: NDArray, **options: object) -> bytes:
-    with warnings.catch_warnings(), MemoryFile() as memory:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with no_georeference_warnings(), MemoryFile() as memory:
         height, width, count = image.shape
         shape = {"height": height, "width": width, "count": count, "dtype": image.dtype.name}
         with memory.open(driver="GTiff", **shape, **options) as dataset:
@@ -72,10 +70,10 @@ def good_entries(seed: int = 0) -> list[Entry]:
 
 def write_zip(path: Path, entries: list[Entry]) -> Path:
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-        warnings.simplefilter("ignore", UserWarning)  # zipfile warns of doubled names, which are meant here
+        warnings.simplefilter("ignore", UserWarning)  # zipfile warns about duplicate names
         for entry in entries:
             info = zipfile.ZipInfo(entry.name, (2026, 1, 1, 0, 0, 0))
-            info.filename = info.orig_filename = entry.name  # as it is: backslashes and NUL too
+            info.filename = info.orig_filename = entry.name  # verbatim, with backslashes and NUL
             info.compress_type = entry.method
             info.external_attr = entry.mode << 16
             info.create_system = 3
@@ -121,8 +119,8 @@ def patch_headers(
     path.write_bytes(data)
 
 
-def announce_size(path: Path, name: str, n_bytes: int) -> None:
-    """Makes both headers of an entry announce another unpacked size."""
+def declare_size(path: Path, name: str, n_bytes: int) -> None:
+    """Makes both headers of an entry declare another unpacked size."""
     patch_headers(path, name, 22, 24, "<I", n_bytes)
 
 
@@ -131,7 +129,7 @@ def encrypt_flag(path: Path, name: str) -> None:
 
 
 def flip_data(path: Path, name: str, at_byte: int = 20) -> None:
-    """Changes one byte of an entry's packed data, but the last few: deflate's last bits say nothing."""
+    """Changes one byte of an entry's packed data, except the last few: deflate ignores its last bits."""
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo(name)
     data = bytearray(path.read_bytes())

@@ -1,56 +1,61 @@
-"""What a chain of nodes makes of a stored RGB image through one table, where only channel sums matter.
+"""A chain of nodes applied to a stored RGB image as one look-up table, where only channel sums matter.
 
 An 8-bit pixel has one of 766 sums of its three bands. Whatever follows a sum pixel by pixel is therefore a
-table of 766 values, and the image is made from whole numbers, in five times the time of copying it.
+table of 766 values, and the image is made from whole numbers, in five times the time of a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pbvs.core import pixels
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 N_SUMS = 3 * int(pixels.WHITE) + 1
 _BAND_PX = 1 << 18  # pixels at a time: what is between stays in the cache
-_LUT_TAKES_16_BITS = int(cv2.__version__.split(".")[0]) >= 5  # then it is twice as fast as numpy's take
 
 
 def channel_sums(stored: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """`H,W` sums of the bands of `H,W,3 uint8`, 0 to 765."""
     sums = np.empty(stored.shape[:2], np.uint16)
-    for rows, found in _bands(stored):
+    for rows, found in _row_bands(stored):
         sums[rows] = found
     return sums
 
 
-def apply_lut(stored: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`H,W,1`: the table's entry for each pixel's channel sum.
+def apply_lut(stored: NDArray[np.uint8], lut: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`H,W,1`: the entry for each pixel's channel sum.
 
     Args:
         stored: `H,W,3`.
-        table: `766`.
+        lut: `766`.
     """
+    import cv2
+
     out = np.empty(stored.shape[:2], np.uint8)
-    padded = np.pad(table, (0, (1 << 16) - N_SUMS))
-    for rows, sums in _bands(stored):
-        if _LUT_TAKES_16_BITS:
+    padded = np.pad(lut, (0, (1 << 16) - N_SUMS))
+    takes_16_bits = int(cv2.__version__.split(".")[0]) >= 5  # then it is twice as fast as numpy's take
+    for rows, sums in _row_bands(stored):
+        if takes_16_bits:
             cv2.LUT(sums, padded, out[rows])
         else:
-            table.take(sums, mode="clip", out=out[rows])
+            lut.take(sums, mode="clip", out=out[rows])
     return out[:, :, None]
 
 
-def _bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+def _row_bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
     """Bands of rows and their channel sums, in memory that the next band overwrites.
 
     Sums of bytes wrap, and how often they did is the high byte: each step is one instruction for 64 pixels.
     """
+    import cv2
+
     height, width = stored.shape[:2]
     n_rows = max(1, min(height, _BAND_PX // width))
     scratch = np.empty((5, n_rows, width), np.uint8)
@@ -68,13 +73,15 @@ def _bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.uint16
         yield slice(top, top + n), pair.view("<u2")[:, :, 0]
 
 
-def table_of(operator: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
-    """`766` stored values: what `operator` makes of every channel sum, rounded as images are.
+def lut_of(operator: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
+    """`766` uint8: what `operator` makes of every channel sum, rounded as images are.
 
     Args:
-        operator: levels `1,3,1,766` to levels `1,1,1,766`; its result may depend on a pixel's sum alone.
+        operator: float255 `1,3,1,766` to `1,1,1,766`; its result may depend on a pixel's sum alone.
     """
+    import torch
+
     sums = torch.arange(N_SUMS)
     thirds = torch.stack([(sums + band) // 3 for band in range(3)])  # whole numbers that add up to the sum
-    levels = thirds.to(torch.float64)[None, :, None, :]
-    return pixels.stored_from_float255(operator(levels)).reshape(N_SUMS)
+    images = thirds.to(torch.float64)[None, :, None, :]
+    return pixels.stored_from_float255(operator(images)).reshape(N_SUMS)

@@ -6,48 +6,56 @@ gives rint(clip(factor * mean(R, G, B), 0, 255)) in float64.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
+from pbvs.core.config import Config
 from pbvs.core.pixels import WHITE
-from pbvs.graph.node import NodeContext, NodeKind, Operator, Params
+from pbvs.graph.node import NodeKind, at_task_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class GrayscaleParams(Params):
+class GrayscaleParams(Config):
     """Nothing to set."""
 
 
-class IntensityParams(Params):
+class IntensityParams(Config):
     """The factor; the winning solution has 1.3 for RGB2IR and 1.15 for SAR2IR."""
 
     factor: float = Field(gt=0)
 
 
-def grayscale(levels: Tensor) -> Tensor:
-    """The mean over the bands of the difference from black: levels `N,C,H,W` to `N,1,H,W`."""
-    return levels.sum(dim=1, keepdim=True) / levels.shape[1]
+def grayscale(images: Tensor) -> Tensor:
+    """The mean over the bands: float255 `N,C,H,W` to `N,1,H,W`."""
+    return images.sum(dim=1, keepdim=True) / images.shape[1]
 
 
-def intensity(levels: Tensor, factor: float) -> Tensor:
-    """Levels times `factor`, clipped to [0,255]; the same shape."""
-    return (levels * factor).clamp(0.0, WHITE)
+def intensity(images: Tensor, factor: float) -> Tensor:
+    """float255 times `factor`, clipped to [0,255]; the same shape."""
+    return (images * factor).clamp(0.0, WHITE)
 
 
-def _prepare_grayscale(params: GrayscaleParams, around: NodeContext) -> Operator:
-    return lambda images: grayscale(images[0])
-
-
-def _prepare_intensity(params: IntensityParams, around: NodeContext) -> Operator:
-    return lambda images: intensity(images[0], params.factor)
-
-
-def _three_to_one(params: Params, bands: list[int], target: int) -> int:
+def three_to_one(params: Config, bands: list[int]) -> int:
+    """One band from three, for `NodeKind.bands`."""
     if bands[0] != 3:
-        raise ValueError(f"grayscale takes a 3-band image, its input has {bands[0]}")
+        raise ValueError(f"it takes a 3-band image, its input has {bands[0]}")
     return 1
 
 
-GRAYSCALE = NodeKind(GrayscaleParams, (1, 1), _three_to_one, _prepare_grayscale, reads="sum")
+GRAYSCALE = NodeKind(
+    GrayscaleParams,
+    (1, 1),
+    three_to_one,
+    lambda params, context: at_task_size(lambda images: grayscale(images[0]), context),
+    reads="sum",
+)
 INTENSITY = NodeKind(
-    IntensityParams, (1, 1), lambda params, bands, target: bands[0], _prepare_intensity, reads="pixel"
+    IntensityParams,
+    (1, 1),
+    lambda params, bands: bands[0],
+    lambda params, context: at_task_size(lambda images: intensity(images[0], params.factor), context),
+    reads="pixel",
 )

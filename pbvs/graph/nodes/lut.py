@@ -1,41 +1,40 @@
-"""A free table from channel sums to levels: what grayscale and a factor are the straight case of.
+"""A free table from channel sums to values: grayscale and a factor are its straight case.
 
-Not in the winning solution; `pbvs calibrate` fits it to show what a factor leaves on the table.
+Not in the winning solution; `pbvs calibrate` fits it to show what a factor leaves behind.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from pbvs.core.config import Config
 from pbvs.core.pixels import WHITE
-from pbvs.graph.node import NodeContext, NodeKind, Operator, Params
+from pbvs.graph.node import NodeContext, NodeKind, Operator, at_task_size
 from pbvs.graph.nodes.channel_sums import N_SUMS
+from pbvs.graph.nodes.grayscale import three_to_one
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class LutParams(Params):
-    """`values[s]` is the level, 0 to 255, of pixels whose three bands add up to `s`."""
+class LutParams(Config):
+    """`values[s]` is the value, 0 to 255, of pixels whose three bands add up to `s`."""
 
     values: tuple[Annotated[float, Field(ge=0, le=WHITE)], ...] = Field(min_length=N_SUMS, max_length=N_SUMS)
 
 
-def _prepare(params: LutParams, around: NodeContext) -> Operator:
+def _prepare(params: LutParams, context: NodeContext) -> Operator:
+    import torch
+
     values = torch.tensor(params.values, dtype=torch.float64)
 
-    def operator(images: list[Tensor]) -> Tensor:
+    def look_up(images: list[Tensor]) -> Tensor:
         sums = images[0].sum(dim=1, keepdim=True).round().long().clamp(0, N_SUMS - 1)
         return values.to(sums.device)[sums]
 
-    return operator
+    return at_task_size(look_up, context)
 
 
-def _three_to_one(params: LutParams, bands: list[int], target: int) -> int:
-    if bands[0] != 3:
-        raise ValueError(f"a tone table takes a 3-band image, its input has {bands[0]}")
-    return 1
-
-
-LUT = NodeKind(LutParams, (1, 1), _three_to_one, _prepare, reads="sum")
+LUT = NodeKind(LutParams, (1, 1), three_to_one, _prepare, reads="sum")

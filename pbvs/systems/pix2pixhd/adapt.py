@@ -1,7 +1,7 @@
 """Weights of one network as the first weights of another: other bands, or a finer one.
 
 What has the same name and shape is taken as it is. The convolutions at the ends are fitted to other bands
-by one of two rules, told by an example in `BandRule`; under either, an image whose bands are equal gives
+by one of two rules, see `pbvs.systems.config.BandRule`; under either, an image whose bands are equal gives
 the same response as before. A finer generator may start from a coarser one, as pix2pixHD trains its local
 enhancers (Wang et al. 2018, section 3.2): the new enhancers, and the scales that its discriminator has
 more, stay as they were drawn. Anything else that differs is an error that lists all of it.
@@ -12,24 +12,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pbvs.core.errors import CheckpointError
 from pbvs.networks.state_dicts import mismatches, unlike, without_stale
+from pbvs.systems.config import BandRule
 from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 from pbvs.systems.pix2pixhd.official_config import arguments_of, is_generator, last_convolution
 
-BandRule = Literal["mean", "repeat"]
-"""How old bands become new ones.
-
-`mean`: every new band is the mean of the old ones. `repeat`: the old bands in turn, so that three become
-R, G, B, R; where there are fewer new ones, those that come to the same place are taken together.
-"""
-
-_NEXT_STEP = "give both networks the same settings but for bands and enhancers, or leave out first_weights"
+_NEXT_STEP = "give both networks the same settings but for bands and enhancers, or leave out init_from"
 _Fit = Callable[[Tensor, Tensor], Tensor | None]
 _Shape = tuple[int, ...]
 

@@ -10,37 +10,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pbvs.networks import NormName
 from pbvs.networks.activation_checkpointing import checkpoint_sequential
-from pbvs.networks.layers import NormName, ResidualBlock, norm_layer
-
-
-class GeneratorConfig(BaseModel):
-    """The generator's shape; the defaults are the published ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["global", "local"] = "global"
-    channels: int = Field(default=64, ge=1, description="of the first layer (ngf)")
-    n_downsample: int = Field(default=4, ge=0, description="halvings of the global generator")
-    blocks: int = Field(default=9, ge=0, description="residual blocks of the global generator")
-    local_enhancers: int = Field(default=1, ge=1, description="local enhancers, each doubling the size")
-    enhancer_blocks: int = Field(default=3, ge=0, description="residual blocks of each enhancer")
-    norm: NormName = "instance"
-
-
-class DiscriminatorConfig(BaseModel):
-    """The discriminator's shape; the defaults are the published ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    channels: int = Field(default=64, ge=1, description="of the first layer (ndf)")
-    layers: int = Field(default=3, ge=1, description="strided layers of each scale")
-    scales: int = Field(default=2, ge=1, description="discriminators, each at half the size of the last")
-    norm: NormName = "instance"
+from pbvs.networks.layers import ResidualBlock, norm_layer
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig, GeneratorConfig
 
 
 def _down(bands_in: int, bands_out: int, norm: NormName) -> list[nn.Module]:
@@ -75,14 +51,14 @@ class Generator(nn.Module):
     """Translates `N,bands_in,H,W` in [-1,1] to `N,bands_out,H,W` in [-1,1], any H and W.
 
     Sizes that the halvings do not divide, or too small for them, are padded by reflection on the right
-    and below, and cut again. With `checkpointing` on, training keeps only what stands between the layers
-    and computes the rest again in the backward pass: the same gradients with less memory.
+    and below, and cut again. With `activation_checkpointing`, training stores only what passes between the
+    layers and recomputes the rest in the backward pass: the same gradients with less memory.
     """
 
     def __init__(self, config: GeneratorConfig, bands_in: int, bands_out: int):
         super().__init__()
         self.config, self.bands_in, self.bands_out = config, bands_in, bands_out
-        self.checkpointing = False
+        self.activation_checkpointing = False
         self.local_enhancers = config.local_enhancers if config.kind == "local" else 0
         self.multiple: int = 2 ** (config.n_downsample + self.local_enhancers)
         # The deepest layers need two pixels, and the first convolution's reflection needs four.
@@ -144,7 +120,7 @@ class Generator(nn.Module):
 
     def _run(self, name: str, x: Tensor) -> Tensor:
         layers: nn.Sequential = getattr(self, name)
-        if self.checkpointing and torch.is_grad_enabled():
+        if self.activation_checkpointing and torch.is_grad_enabled():
             return checkpoint_sequential(layers, x)
         out: Tensor = layers(x)
         return out

@@ -15,7 +15,8 @@ from torch import Tensor
 from pbvs.core.errors import CheckpointError
 from pbvs.core.files import atomic_write
 from pbvs.networks.state_dicts import load_strictly, without_stale
-from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 from pbvs.systems.pix2pixhd.official_config import is_generator, network_arguments
 
 _DATA_PARALLEL = "module."

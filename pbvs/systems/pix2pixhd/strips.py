@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pbvs.core.device import is_out_of_memory
 from pbvs.core.errors import DataError
 from pbvs.networks.layers import ResidualBlock
 from pbvs.systems.pix2pixhd.network import Generator, halved
@@ -205,12 +206,6 @@ def _channels_out(layer: Layer) -> int:
     """Of a convolution, or one behind its padding; 0 for what keeps its channels."""
     last = layer[-1] if isinstance(layer, nn.Sequential) else layer
     return int(last.out_channels) if isinstance(last, nn.Conv2d | nn.ConvTranspose2d) else 0
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: a device's, or the main one."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _instance_norm(layer: nn.InstanceNorm2d, mean: Tensor, variance: Tensor) -> Layer:

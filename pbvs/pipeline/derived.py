@@ -1,0 +1,98 @@
+"""Training captures as upstream nodes of a task's graph make them: what a node behind another is trained on.
+
+Each source capture is translated whole, once, and kept as a prepared capture is, in whole numbers: a trained
+node reads whole numbers in translation too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pbvs.core.files import fingerprint
+from pbvs.core.pixels import resize
+from pbvs.dataset.index import Capture
+from pbvs.dataset.pair_dataset import Derive
+from pbvs.dataset.pairs import PairTable
+from pbvs.graph.task_set import TaskSet
+from pbvs.pipeline.runs import Runs
+from pbvs.pipeline.translator import Translator
+from pbvs.prepare.rasters import read_valid, read_values, write_capture
+from pbvs.training.loop import Report
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+class DerivedCaptures:
+    """The captures that upstream nodes of one trained node give.
+
+    Args:
+        tasks, task: the task, and those it depends on.
+        nodes: the upstream nodes.
+        runs: where their weights lie.
+        run_folder: of the node that is trained; the captures go beside it.
+        device: where networks run; None where only names are asked for.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        task: str,
+        nodes: Sequence[str],
+        runs: Runs,
+        run_folder: Path,
+        device: torch.device | None,
+    ):
+        self.tasks, self.task, self.nodes, self.runs = tasks, task, tuple(nodes), runs
+        self.folder = run_folder.with_name(f"{run_folder.name}.derived")
+        self.device = device
+
+    def upstream_weights(self) -> dict[str, Path]:
+        """The weights files that decide these captures, by node.
+
+        Raises:
+            CheckpointError: an upstream node is not trained yet.
+        """
+        weights: dict[str, Path] = {}
+        for node in self.nodes:
+            weights |= self._translator(node, torch.device("cpu")).weights
+        return weights
+
+    def make(self, pairs: PairTable, report: Report, fabric: Fabric) -> dict[str, Derive]:
+        """Translates every source capture that is missing; the processes share the work.
+
+        Returns:
+            For each upstream node, the capture that it made of a source capture.
+        """
+        found: dict[str, Derive] = {}
+        for node in self.nodes:
+            assert self.device is not None
+            translator = self._translator(node, self.device)
+            folder = self.folder / f"{node}-{fingerprint(translator.provenance())[:16]}"
+            captures = pairs.sources()
+            for n, capture in enumerate(captures):
+                path = folder / capture.file
+                if n % fabric.world_size == fabric.global_rank and not path.is_file():
+                    [image] = translator.unresized([read_values(capture.path)])
+                    valid = read_valid(capture.path).astype(np.uint8)[:, :, None]
+                    write_capture(path, image, resize(valid, image.shape[:2])[:, :, 0] > 0, None)
+                    report(n + 1, len(captures), {})
+            fabric.barrier()
+            sizes = {c.file: read_valid(folder / c.file).shape for c in captures}
+
+            def derive(capture: Capture, folder: Path = folder, sizes: dict = sizes) -> Capture:
+                height, width = sizes[capture.file]
+                return replace(capture, root=folder, height_px=height, width_px=width)
+
+            found[node] = derive
+        return found
+
+    def _translator(self, node: str, device: torch.device) -> Translator:
+        part = self.tasks.graph(self.task).part(end=node)
+        return Translator(self.tasks, self.task, self.runs, device, part)
