@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PBVS   := $(BIN)/pbvs
 
-# Where the archives and the test inputs lie, and what a run is given besides.
+# Where the archives and the test inputs lie, and further options of a run.
 DATA  ?= archives
 TEST  ?= $(DATA)/test
 RUNS  ?= runs
@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help install demo test check format bench bench-data bench-score bench-train bench-translate bench-submit score submission train-task clean-demo
 .DELETE_ON_ERROR:
 
-help: ## What can be made
+help: ## The targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@echo '  settings: DATA=archives TEST=$$DATA/test RUNS=runs OUT=submissions/latest ARGS="--weights standin ..."'
 
@@ -30,15 +30,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
-demo: install demo/archives/made ## Made scenes to a checked zip, in a few minutes, without a GPU
-	$(PBVS) run --tasks tasks/demo --data demo/archives --test demo/archives/test --runs demo/runs \
+demo: install demo/archives/made ## Synthetic scenes to a checked zip, in a few minutes, without a GPU
+	$(PBVS) run --tasks tasks/demo/winning2024 --data demo/archives --test demo/archives/test --runs demo/runs \
 	  --out submissions/demo --weights standin $(ARGS)
 
 demo/archives/made: | $(VENV)/installed
 	$(PBVS) data synth demo/archives --locations 12 --tiles 32 --test-images 4 --overwrite
 	touch $@
 
-clean-demo: ## Take away what the demo made
+clean-demo: ## Delete what the demo made
 	rm -rf demo submissions/demo
 
 train-task: install ## Train one task and what it starts from: TASK=sar2rgb DATA=...

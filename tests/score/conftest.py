@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
+from hub_fixtures import hub_with_standins, one_thread, standin_home
 
-from pbvs.perceptual.metric_weights import write_standin
 from pbvs.score.scorer import Scorer
 
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The images are small: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["hub_with_standins", "one_thread", "standin_home"]
 
 
 @pytest.fixture(scope="session")
@@ -36,27 +26,3 @@ def scorer() -> Scorer:
 
     scorer.inception.of_resized = cached  # type: ignore[method-assign]
     return scorer
-
-
-@pytest.fixture(scope="session")
-def standin_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("torch_home")
-    write_standin(home, ["inception", "alexnet", "squeezenet1_1"])
-    return home
-
-
-@pytest.fixture
-def hub_with_standins(standin_home: Path) -> Iterator[Path]:
-    """The reference packages find stand-in files under the official names."""
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(standin_home / "hub"))
-    yield standin_home / "hub" / "checkpoints"
-    torch.hub.set_dir(before)
-
-
-@pytest.fixture
-def empty_hub(tmp_path: Path) -> Iterator[Path]:
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / "hub"))
-    yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(before)

@@ -1,4 +1,4 @@
-"""The README's commands work as they stand, on a tiny challenge with stand-in weights."""
+"""The commands of the README and of docs/ work as they stand, on a tiny challenge with stand-in weights."""
 
 import os
 import re
@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+# In an order in which each page finds what the ones before it made.
+PAGES = (
+    *("README.md", "docs/data.md", "docs/training.md", "docs/translating.md", "docs/scores.md"),
+    *("docs/submission.md", "docs/calibration.md", "docs/systems/pix2pixhd.md", "docs/task_files.md"),
+)
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
 
 # What a test must add: tiny networks, and weights that need no network.
@@ -24,6 +32,7 @@ ADDED = {
     ("translate",): TINY,
     ("calibrate",): TINY,
     ("ablate",): STANDIN,
+    ("tasks", "show"): TINY,
     ("report",): TINY,
     ("score",): STANDIN,
     ("submit", "build"): TINY,
@@ -35,22 +44,31 @@ def added(words):
     return next((more for begin, more in ADDED.items() if tuple(words[: len(begin)]) == begin), ())
 
 
-def test_the_readme_s_commands_are_the_ones_below():
-    assert len(COMMANDS) == 30
+def test_every_page_is_among_those_below():
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages | {"README.md"} == set(PAGES)
+    assert len(COMMANDS) == 34
     assert {command.split()[0] for command in COMMANDS} == {"make", "pbvs", "torchrun"}
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
 
 
-def test_every_pbvs_command_of_the_readme(challenge, pbvs, monkeypatch):
+def test_every_link_leads_to_a_file():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert ((ROOT / page).parent / target).is_file(), (page, target)
+
+
+def test_every_pbvs_command_of_the_pages(challenge, pbvs, monkeypatch):
     monkeypatch.chdir(challenge.root)
     for command in COMMANDS:
         name, *words = shlex.split(command)
         if name != "pbvs" or words == ["weights", "fetch"]:  # fetching needs a network
             continue
-        told = pbvs(*words, *added(words))
-        assert told.code == 0, (command, told.err)
+        ended = pbvs(*words, *added(words))
+        assert ended.code == 0, (command, ended.err)
 
 
-def test_the_torchrun_command_of_the_readme(challenge, pbvs, monkeypatch):
+def test_the_torchrun_command_of_the_pages(challenge, pbvs, monkeypatch):
     """Two processes on the CPU: the same draws, shared, and one set of files."""
     monkeypatch.chdir(challenge.root)
     assert pbvs("data", "prepare", "archives", "prepared", "--task", "sar2eo", *TINY).code == 0
@@ -71,6 +89,6 @@ def test_the_torchrun_command_of_the_readme(challenge, pbvs, monkeypatch):
 @pytest.mark.parametrize(
     "target", ["demo", "test", "check", "train-sar2eo", "train-sar2ir", "score", "submission", "help"]
 )
-def test_the_makefile_knows_what_the_readme_names(target):
+def test_the_makefile_knows_what_the_pages_name(target):
     ended = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
