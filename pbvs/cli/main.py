@@ -1,4 +1,4 @@
-"""The command `pbvs`: its groups, and how errors end it.
+"""The command `pbvs`: its commands, and how errors end it.
 
 Exit 0 done, 1 the data or the run is at fault, 2 the command was misused, 130 (143) interrupted.
 """
@@ -7,66 +7,34 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 import pbvs
-from pbvs.cli import (
-    ablate,
-    board,
-    calibrate,
-    console,
-    data,
-    match,
-    report,
-    run,
-    score,
-    solutions,
-    submit,
-    tasks,
-    train,
-    translate,
-    weights,
-)
+from pbvs.cli import console
 from pbvs.core.errors import PbvsError
 
-app = typer.Typer(
-    name="pbvs",
-    help="From the archives of the PBVS aerial image translation challenge to a checked zip.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS = (
+    *("tasks", "solutions", "data", "train", "calibrate", "translate", "score", "match"),
+    *("submit", "board", "run", "report", "ablate", "weights"),
 )
-app.add_typer(tasks.app, name="tasks")
-app.command("solutions")(solutions.solutions)
-app.add_typer(data.app, name="data")
-app.command("train")(train.train)
-app.command("calibrate")(calibrate.calibrate)
-app.command("translate")(translate.translate)
-app.command("score")(score.score)
-app.command("match")(match.match)
-app.add_typer(submit.app, name="submit")
-app.add_typer(board.app, name="board")
-app.command("run")(run.run)
-app.command("report")(report.report)
-app.command("ablate")(ablate.ablate)
-app.add_typer(weights.app, name="weights")
+"""Every command is a module here, with a function of its name or, for a group, an `app`."""
 
-
-_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+_INTERRUPTED = 130  # Typer's code for Ctrl-C
 
 # Typer's error of all misuse has no public name of its own: BadParameter < UsageError < this.
 _MISUSE: Any = typer.BadParameter.__mro__[2]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(value: bool) -> None:
+    if value:
         console.OUT.print(f"pbvs {pbvs.__version__}", highlight=False)
         raise typer.Exit
 
 
-@app.callback()
 def _common(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
@@ -74,15 +42,40 @@ def _common(
     console.SETTINGS.verbose = verbose
 
 
+def command_line(args: Sequence[str]) -> typer.Typer:
+    """The command line for these arguments: only the command that they begin with, else all of them.
+
+    Typer reads the signature of every command that it has, which takes longer than most of the light ones.
+    """
+    first = next((arg for arg in args if arg not in ("-v", "--verbose")), "")
+    app = typer.Typer(
+        name="pbvs",
+        help="From the archives of the PBVS aerial image translation challenge to a checked zip.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    for name in (first,) if first in COMMANDS else COMMANDS:
+        module = import_module(f"pbvs.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
+
+
 def main() -> NoReturn:
     """Runs the command line and exits with its code."""
-    # OpenMP's threads spin while they wait, and on a machine that others use too they then wait for each
-    # other: measured ten times slower on two busy cores. Must stand before torch is first imported.
+    # OpenMP's threads spin while they wait, and on a machine with other work they then wait for each other:
+    # measured ten times slower on two busy cores. Must be set before torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code = app(standalone_mode=False)
+        code = command_line(sys.argv[1:])(standalone_mode=False)
     except PbvsError as error:
-        _tell(error)
+        if console.SETTINGS.verbose:
+            console.ERR.print_exception()
+        console.say(f"error: {error}", style="red")
         sys.exit(error.exit_code)
     except _MISUSE as error:
         error.show()
@@ -90,11 +83,5 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:
-        console.say("interrupted; the same command goes on where it was")
+        console.say("interrupted; the same command continues where it stopped")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _tell(error: PbvsError) -> None:
-    if console.SETTINGS.verbose:
-        console.ERR.print_exception()
-    console.ERR.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -17,26 +17,25 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pbvs.core.errors import ImageError
 from pbvs.core.files import atomic_write
 from pbvs.core.tiff import read_tiff_header
 from pbvs.core.types import Image8
 
-# Commands that only need names and sizes skip the imports of cv2 and rasterio (0.2 s) and torch (seconds).
+# Commands that need only names and sizes skip numpy, cv2 and rasterio (0.4 s) and torch (seconds).
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 WHITE = 255.0
 TIFF_SUFFIXES = (".tif", ".tiff")
 PNG_SUFFIXES = (".png",)
 IMAGE_SUFFIXES = PNG_SUFFIXES + TIFF_SUFFIXES
 
-Stored = Image8 | NDArray[np.uint16]
+Stored: TypeAlias = "Image8 | NDArray[np.uint16]"
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def read_image(path: Path) -> Stored:
             where=path,
             next_step="download the file again, or remove it from the folder",
         ) from error
-    if image.dtype not in (np.uint8, np.uint16):
+    if image.dtype not in ("uint8", "uint16"):
         raise ImageError(
             f"pixels are {image.dtype}, not uint8 or uint16",
             where=path,
@@ -94,6 +93,7 @@ def read_image(path: Path) -> Stored:
 
 def _decode_png(path: Path) -> Stored:
     import cv2
+    import numpy as np
 
     encoded = np.fromfile(path, np.uint8)
     # OpenCV rejects a truncated PNG; GDAL would fill the missing rows with zeros and succeed.
@@ -110,6 +110,7 @@ def _decode_png(path: Path) -> Stored:
 
 
 def _decode_tiff(path: Path) -> Stored:
+    import numpy as np
     import rasterio
     from rasterio.errors import RasterioError
 
@@ -128,7 +129,7 @@ def encode_png(stored: Image8, compression: int = 6) -> bytes:
     Raises:
         ImageError: another type or number of bands.
     """
-    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] not in (1, 3):
+    if stored.dtype != "uint8" or stored.ndim != 3 or stored.shape[2] not in (1, 3):
         raise ImageError(f"a PNG is written from H,W,1 or H,W,3 uint8, not {stored.shape} {stored.dtype}")
     import cv2
 
@@ -164,6 +165,7 @@ def resize(image: NDArray, size_px: tuple[int, int]) -> NDArray:
 
 def float255_from_stored(stored: Image8) -> torch.Tensor:
     """`H,W,C uint8` to `1,C,H,W float64 in [0,255]`, the same values."""
+    import numpy as np
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(stored.transpose(2, 0, 1))).double()[None]
@@ -171,6 +173,8 @@ def float255_from_stored(stored: Image8) -> torch.Tensor:
 
 def stored_from_float255(float255: torch.Tensor) -> Image8:
     """`1,C,H,W in [0,255]` to `H,W,C uint8`: clipped to 0..255, rounded half to even."""
+    import numpy as np
+
     rounded = float255[0].clamp(0.0, WHITE).round().byte()
     return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
 
@@ -203,6 +207,8 @@ def eight_bits(stored: Stored, low: float = 0.0, high: float | None = None) -> I
         low, high: the values that become 0 and 255; by default the whole range of uint16
             (the rule `full`, a factor of 255/65535).
     """
+    import numpy as np
+
     if stored.dtype == np.uint8:
         return stored  # type: ignore[return-value]
     top = float(np.iinfo(np.uint16).max) if high is None else high
@@ -214,6 +220,7 @@ def resize_float255(float255: torch.Tensor, size_px: tuple[int, int]) -> torch.T
     """`N,C,H,W float64 in [0,255]` to another size (height, width), each image by `resize`; not rounded."""
     if (float255.shape[2], float255.shape[3]) == tuple(size_px):
         return float255
+    import numpy as np
     import torch
 
     resized = [resize(image.permute(1, 2, 0).cpu().numpy(), size_px) for image in float255]

@@ -17,11 +17,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from pbvs.core.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_VALUES = 2**32
 """The most pixels times bands that an image may announce: 3.6 mosaics of 20,000 x 20,000 pixels in RGB."""
@@ -154,6 +156,8 @@ class Directory:
 
     def places(self, tag: int) -> NDArray[np.unsignedinteger]:
         """A list of places or sizes in bytes, `n` unsigned; empty without the field."""
+        import numpy as np
+
         kind = self._fields.get(tag, (0, 0, b""))[0]
         if kind not in (3, 4, 16):
             return np.empty(0, np.uint64)
@@ -340,6 +344,8 @@ def _nodata(directory: Directory, dtype: str) -> tuple[float | None, str]:
     if _NODATA not in directory:
         return None, ""
     text = directory.text(_NODATA)
+    import numpy as np
+
     if text.lower() in ("nan", "-nan"):
         return (math.nan if dtype.startswith("float") else None), ""
     value = float(text) if _NUMBER.fullmatch(text) else math.inf
@@ -359,6 +365,8 @@ def _check_blocks(directory: Directory, n_bytes: int, size: tuple[int, int, int]
 
     Those at place 0 with 0 bytes were never written by GDAL, which reads them as nodata.
     """
+    import numpy as np
+
     tiled = _TILE_OFFSETS in directory
     offsets = directory.places(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     sizes = directory.places(_TILE_BYTES if tiled else _STRIP_BYTES).astype(np.uint64)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # commands that open no image skip the import of numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
-Image8 = NDArray[np.uint8]
+Image8: TypeAlias = "NDArray[np.uint8]"
 """An 8-bit image as stored in a file: `H,W,C uint8`, RGB order; `H,W` where a docstring says so."""
 
-Mask = NDArray[np.bool_]
+Mask: TypeAlias = "NDArray[np.bool_]"
 """A mask of pixels: `H,W bool`, True where a pixel is valid or selected."""
 
 Progress = Callable[[int, int], None]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from pbvs.core.config import Config
 from pbvs.core.types import Image8
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SOURCE, TARGET = "source", "target"
 Filter = Literal["area", "bilinear", "bicubic"]
@@ -46,6 +48,8 @@ class View(Config):
         if self.low > 1:
             image = reduced(image, self.low, self.filter)
         if self.degraded:
+            import numpy as np
+
             image = degraded(image, np.random.default_rng([_DEGRADATIONS, seed, n]))
         return image
 
@@ -56,6 +60,7 @@ PAIR = {SOURCE: View(of=SOURCE), TARGET: View(of=TARGET)}
 def luma(image: Image8) -> Image8:
     """`H,W,1`: 0.299 R + 0.587 G + 0.114 B of `H,W,3` (ITU-R BT.601), rounded; one band as it is."""
     import cv2
+    import numpy as np
 
     if image.shape[2] == 1:
         return image
@@ -65,6 +70,7 @@ def luma(image: Image8) -> Image8:
 def reduced(image: NDArray, factor: int, by: Filter) -> NDArray:
     """`H,W,C` at 1/factor of its size, sides rounded down to whole pixels, at least one."""
     import cv2
+    import numpy as np
 
     filters = {"area": cv2.INTER_AREA, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
     height, width = (max(1, side // factor) for side in image.shape[:2])
@@ -75,6 +81,7 @@ def reduced(image: NDArray, factor: int, by: Filter) -> NDArray:
 def degraded(image: Image8, rng: np.random.Generator) -> Image8:
     """`H,W,C uint8` blurred by a Gaussian and with Gaussian noise, both of random strength; same shape."""
     import cv2
+    import numpy as np
 
     blur, noise = rng.uniform(*_BLUR_SIGMA_PX), rng.uniform(*_NOISE_SIGMA)
     blurred = cv2.GaussianBlur(image.astype(np.float32), (0, 0), blur).reshape(image.shape)

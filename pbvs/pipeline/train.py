@@ -266,9 +266,7 @@ def _begin(training: NodeTraining, prepared: PreparedData, mode: Mode, warn: War
         changes = differences(before.provenance, provenance)
         if mode != "fresh" and (not changes or mode == "resume"):
             if OLD_CODE in RunRecord.read(folder).provenance:
-                warn(
-                    f"{training.name}: the run was begun by pbvs 0.1.0 and is resumed; its record is renewed"
-                )
+                warn(f"{training.name}: resumes a run begun by pbvs 0.1.0; its code hash is accepted once")
             replace(_record(training, prepared, provenance), versions=before.versions).write(folder)
             return
         why = "; ".join(changes) if changes else "--fresh"
@@ -341,7 +339,7 @@ def _init_weights(training: NodeTraining, system: System, is_first: bool) -> str
     if origin is None:
         translating = [system.networks[name] for name in system.translators]
         n_weights = sum(p.numel() for net in translating for p in net.parameters() if p.requires_grad)
-        return f"from fresh weights ({n_weights / 1e6:.1f} M in {' and '.join(system.translators)})"
+        return f"from fresh weights ({n_weights / 1e6:.1f} M parameters that translate)"
     bands: dict[str, int] | None = None
     states: dict[str, Any]
     if origin.task is not None:

@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from pbvs.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Uint16Rule = Literal["full", "percentile", "percentile_image"]
 Stretch = tuple[float, float]  # the values that become 0 and 255
@@ -50,6 +51,8 @@ def stretch_of_histogram(counts: NDArray[np.int64], percent: Percent = PERCENT) 
         The smallest values at or below which `percent` of the pixels are, at least 1 apart; `FULL` when
         there is no pixel.
     """
+    import numpy as np
+
     total = int(counts.sum())
     if total == 0:
         return FULL

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from pbvs.core.errors import ImageError, SubmissionError, UsageError
 from pbvs.core.files import atomic_write, sha256_of_file
 from pbvs.core.pixels import encode_png, read_image
@@ -179,6 +177,8 @@ def _encode(
     Raises:
         ImageError: the prediction cannot be read, or is not what its task expects.
     """
+    import numpy as np
+
     n_bands = 3 if bands == "rgb" else expected.bands
     if compression is None and item.source.suffix.lower() == ".png":
         with suppress(OSError, NotAnImage):  # `read_image` reports what is wrong

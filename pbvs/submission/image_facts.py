@@ -11,18 +11,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
-from rasterio.io import MemoryFile
+from typing import TYPE_CHECKING
 
 from pbvs.core.pixels import PNG_SUFFIXES
 from pbvs.submission.names import ZipImage
 from pbvs.submission.rules import KIND_CONSTANT, KIND_SIZE, Expected, Problem, format_px
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES, NotAnImage, guard_tiff
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BANDS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -56,6 +53,8 @@ def check_image(
         data: the whole file, or the problem that prevents reading it.
         expected: size and bands of the task, None when unknown. RGB passes where one band is expected.
     """
+    import numpy as np
+
     if isinstance(data, Problem):
         return [data], 0
     if expected is None:
@@ -95,10 +94,14 @@ def check_image(
 
 def _decode(path: str, data: bytes) -> tuple[Facts, NDArray | None]:
     """The header, and the pixels as `H,W` or `H,W,C`; None for pixels that are too large to decode."""
+    import numpy as np
+
     if path.casefold().endswith(PNG_SUFFIXES):
         facts = png_facts(data)
         if facts.n_bytes > MOST_IMAGE_BYTES:
             return facts, None
+        import cv2
+
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error as error:
@@ -106,6 +109,10 @@ def _decode(path: str, data: bytes) -> tuple[Facts, NDArray | None]:
         if image is None or image.shape[:2] != facts.size_px:
             raise NotAnImage("its compressed pixels are truncated or corrupt")
         return facts, image
+    from rasterio.enums import ColorInterp
+    from rasterio.errors import RasterioError
+    from rasterio.io import MemoryFile
+
     guard_tiff(data)
     try:
         # Only as GeoTIFF: GDAL would follow other formats, such as VRT, to files outside. `map_ahead` ignores

@@ -12,8 +12,6 @@ import math
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
 from pbvs.core.errors import SubmissionError, UsageError
 
 LABELS = (
@@ -65,6 +63,8 @@ class ReadmeFields:
 
     def text(self) -> str:
         """The four lines, each ended by a line feed; the runtime keeps four significant digits."""
+        import numpy as np
+
         # Plain decimals, never `1e-05`, which a reader of the form may not accept.
         seconds = np.format_float_positional(self.seconds_per_image, precision=4, fractional=False, trim="-")
         values = (seconds, str(int(self.cpu)), str(int(self.extra_data)), self.description)

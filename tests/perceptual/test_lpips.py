@@ -122,6 +122,9 @@ def test_gradients_are_finite_on_flat_and_equal_images(alex: PerceptualDistance,
 
 def test_gradients_are_those_of_float64(vgg: PerceptualDistance) -> None:
     x, y = _pair(side=32)
+    # Flat parts tie in max pooling, where rounding chooses one of several gradients: there are none here.
+    noise = torch.Generator().manual_seed(2)
+    x, y = ((0.7 * image + 0.05 * torch.randn(image.shape, generator=noise)).clamp(-1, 1) for image in (x, y))
     a = x.clone().requires_grad_()
     torch.autograd.backward(vgg(a, y).sum())
     whole = PerceptualDistance("standin", "vgg").double()

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pbvs.core import pixels
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 N_SUMS = 3 * int(pixels.WHITE) + 1
@@ -23,6 +22,8 @@ _BAND_PX = 1 << 18  # pixels at a time: what is between stays in the cache
 
 def channel_sums(stored: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """`H,W` sums of the bands of `H,W,3 uint8`, 0 to 765."""
+    import numpy as np
+
     sums = np.empty(stored.shape[:2], np.uint16)
     for rows, found in _row_bands(stored):
         sums[rows] = found
@@ -37,6 +38,7 @@ def apply_lut(stored: NDArray[np.uint8], lut: NDArray[np.uint8]) -> NDArray[np.u
         lut: `766`.
     """
     import cv2
+    import numpy as np
 
     out = np.empty(stored.shape[:2], np.uint8)
     padded = np.pad(lut, (0, (1 << 16) - N_SUMS))
@@ -55,6 +57,7 @@ def _row_bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.ui
     Sums of bytes wrap, and how often they did is the high byte: each step is one instruction for 64 pixels.
     """
     import cv2
+    import numpy as np
 
     height, width = stored.shape[:2]
     n_rows = max(1, min(height, _BAND_PX // width))
