@@ -86,9 +86,9 @@ def calibrate(
     from pbvs.pipeline.calibrate import calibrate
     from pbvs.pipeline.calibrated import FACTORS, chart, task_with
     from pbvs.pipeline.ensemble import ensemble_weights, is_average, members, task_with_weights
+    from pbvs.pipeline.node_training import check_metric_weights
     from pbvs.pipeline.runs import Runs
     from pbvs.pipeline.tone_pairs import Pairs, nodes_before, tone_tail
-    from pbvs.pipeline.train import check_metric_weights
     from pbvs.pipeline.translator import Translator
     from pbvs.score.rules import ScoreConfig
     from pbvs.score.scorer import Scorer

@@ -108,7 +108,7 @@ def prepare(
     from pbvs.core.challenge import TASKS
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import TaskSet
-    from pbvs.pipeline.train import grid_size_px, prepare_rules
+    from pbvs.pipeline.node_training import grid_size_px, prepare_rules
     from pbvs.prepare.prepare import prepare as prepare_root
 
     task_set = TaskSet(tasks_folder(solution, tasks))

@@ -29,7 +29,8 @@ from pbvs.core.errors import UsageError
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from pbvs.pipeline.train import Mode, NodeTraining
+    from pbvs.pipeline.node_training import NodeTraining
+    from pbvs.pipeline.train import Mode
 
 
 def train(
@@ -66,8 +67,8 @@ def train(
     from pbvs.core.fabric import make_fabric
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
+    from pbvs.pipeline.node_training import NodeTraining, check_metric_weights
     from pbvs.pipeline.runs import Runs
-    from pbvs.pipeline.train import NodeTraining, check_metric_weights
 
     task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
     graph = task_set.graph(task)

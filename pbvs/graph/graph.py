@@ -66,7 +66,13 @@ class TaskGraph:
             problems.add("nodes", f"the graph has a cycle: {' -> '.join(error.args[1])}")
         _check_inputs(spec, problems)
         bands = _bands(spec, order, embedded, problems) if not problems.found else {}
-        return cls(spec, order, bands, tuple(weight_edges))
+        graph = cls(spec, order, bands, tuple(weight_edges))
+        if not problems.found:
+            try:
+                graph.trained  # noqa: B018 - asked for its order
+            except graphlib.CycleError as error:
+                problems.add("nodes", f"init_from and inputs have a cycle: {' -> '.join(error.args[1])}")
+        return graph
 
     @property
     def image_edges(self) -> list[tuple[str, str]]:
@@ -75,8 +81,21 @@ class TaskGraph:
 
     @property
     def trained(self) -> list[Node]:
-        """The nodes with weights of their own, in order."""
-        return [self.spec.nodes[name] for name in self.order if self.spec.nodes[name].trained]
+        """The nodes with weights of their own, each after those that it reads or begins at."""
+        nodes = [self.spec.nodes[name] for name in self.order if self.spec.nodes[name].trained]
+        names = {node.name for node in nodes}
+        sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+        for node in nodes:
+            begins_at = {
+                edge.from_node
+                for edge in self.weight_edges
+                if (edge.from_task, edge.to_node) == (self.spec.task, node.name)
+            }
+            sorter.add(
+                node.name,
+                *sorted((names & begins_at) | (names & set(self.part(end=node.name))) - {node.name}),
+            )
+        return [self.spec.nodes[name] for name in sorter.static_order()]
 
     def upstream(self, node: Node) -> tuple[str, ...]:
         """The nodes that a trained node's views are of, besides the task's source and target; sorted."""

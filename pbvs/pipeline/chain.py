@@ -19,10 +19,11 @@ from pbvs.graph.task_set import TaskSet
 from pbvs.perceptual.metric_weights import WeightsKind, disclaimer
 from pbvs.pipeline import translate, translation_record
 from pbvs.pipeline.expected import PREDICTIONS, expected_images
+from pbvs.pipeline.node_training import NodeTraining, check_metric_weights, prepare_rules, working_size_px
 from pbvs.pipeline.pair_table import pair_table
 from pbvs.pipeline.runs import Runs
 from pbvs.pipeline.steps import Step
-from pbvs.pipeline.train import NodeTraining, check_metric_weights, prepare_rules, train_node, working_size_px
+from pbvs.pipeline.train import train_node
 from pbvs.pipeline.translation_record import mean_seconds_per_image
 from pbvs.pipeline.translator import Translator
 from pbvs.prepare.plan import LocationKey

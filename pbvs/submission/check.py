@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pbvs.core.challenge import TASKS
 from pbvs.core.errors import UsageError
+from pbvs.core.pixels import PNG_SUFFIXES
 from pbvs.submission import rules
 from pbvs.submission.entries import open_zip, read_entry
 from pbvs.submission.image_facts import check_image
@@ -118,7 +119,8 @@ def _check_images(
         (image, read_entry(archive, image.info, image.path, MOST_IMAGE_BYTES), expected.get(image.task))
         for image in images
     )
-    jobs = map_ahead(check_image, entries, N_IN_MEMORY)
+    tiffs = not all(image.path.casefold().endswith(PNG_SUFFIXES) for image in images)
+    jobs = map_ahead(check_image, entries, N_IN_MEMORY, tiffs=tiffs)
     rgb: Counter[str] = Counter()
     for done, (job, image) in enumerate(zip(jobs, images, strict=True), 1):
         problems, bands = job.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from pbvs.core.pixels import no_georeference_warnings
@@ -14,14 +15,16 @@ N_THREADS = 2
 
 
 def map_ahead(
-    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], n_ahead: int
+    function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], n_ahead: int, *, tiffs: bool = True
 ) -> Generator[Future[T], None, None]:
     """Yields the future of `function(*args)` for each of `arguments`, in their order.
 
-    At most `n_ahead` calls are pending, so at most as many images are in memory.
+    At most `n_ahead` calls are pending, so at most as many images are in memory. Without `tiffs` among the
+    images, rasterio is not imported.
     """
     pending: deque[Future[T]] = deque()
-    with no_georeference_warnings(), ThreadPoolExecutor(N_THREADS) as pool:
+    quiet = no_georeference_warnings() if tiffs else nullcontext()
+    with quiet, ThreadPoolExecutor(N_THREADS) as pool:
         for args in arguments:
             pending.append(pool.submit(function, *args))
             if len(pending) >= n_ahead:

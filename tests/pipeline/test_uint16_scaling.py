@@ -11,8 +11,8 @@ from made_archives import write_tiff
 from pbvs.core.errors import CheckpointError, ImageError, TaskError, UsageError
 from pbvs.core.pixels import eight_bits, read_image
 from pbvs.graph.task_set import TaskSet
+from pbvs.pipeline.node_training import prepare_rules
 from pbvs.pipeline.runs import Runs
-from pbvs.pipeline.train import prepare_rules
 from pbvs.pipeline.translate import read_source, translate_folder
 from pbvs.pipeline.translator import Translator
 from pbvs.pipeline.uint16_scaling import Uint16Scaling, resolve_scaling
