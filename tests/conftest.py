@@ -20,7 +20,7 @@ from pbvs.core.pixels import write_png
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Nothing is remembered from one run of the tests to the next, and the user's own cache is left alone."""
+    """A cache and a ledger for these tests alone: nothing is kept between runs, the user's are untouched."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PBVS_CACHE", str(tmp_path_factory.mktemp("cache") / "pbvs"))
         patched.setenv("PBVS_LEDGER", str(tmp_path_factory.mktemp("ledger") / "ledger.sqlite"))
@@ -49,7 +49,7 @@ size_px = 32
 SMALL_NETWORK = """
 [nodes.pix2pixhd.generator]
 channels = 4
-downsamplings = 1
+n_downsample = 1
 blocks = 1
 [nodes.pix2pixhd.discriminator]
 channels = 4
@@ -64,7 +64,7 @@ stages = [{ epochs = 2, learning_rate = 1e-3 }]
 
 
 @dataclass
-class Told:
+class Ended:
     """How a command ended: exit code, what it wrote to stdout and to stderr."""
 
     code: int
@@ -76,13 +76,13 @@ class Told:
 def pbvs(capsys, monkeypatch):
     """Runs `pbvs ARGS...` in this process."""
 
-    def run(*args: object) -> Told:
+    def run(*args: object) -> Ended:
         monkeypatch.setattr("sys.argv", ["pbvs", *map(str, args)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             cli.main()
         out, err = capsys.readouterr()
-        return Told(ended.value.code, out, err)
+        return Ended(exited.value.code, out, err)
 
     return run
 
@@ -118,18 +118,18 @@ class Challenge:
 
 @pytest.fixture
 def challenge(tmp_path) -> Challenge:
-    """Four tiny tasks over made archives, three test images each."""
-    return made_challenge(tmp_path)
+    """Four tiny tasks over generated archives, three test images each."""
+    return generate_challenge(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def _challenge_run_once(tmp_path_factory) -> Path:
-    made = made_challenge(tmp_path_factory.mktemp("challenge"))
+    generated = generate_challenge(tmp_path_factory.mktemp("challenge"))
     with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit) as ended:
-        patched.setattr("sys.argv", ["pbvs", *map(str, made.run_args(*TASK_FILES))])
+        patched.setattr("sys.argv", ["pbvs", *map(str, generated.run_args(*TASK_FILES))])
         cli.main()
     assert ended.value.code == 0
-    return made.root
+    return generated.root
 
 
 @pytest.fixture
@@ -139,30 +139,30 @@ def done(_challenge_run_once, tmp_path) -> Challenge:
     return Challenge(tmp_path)
 
 
-def made_challenge(root: Path) -> Challenge:
-    made = Challenge(root)
-    add_tiles(made.data, n=6, size=64)
+def generate_challenge(root: Path) -> Challenge:
+    challenge = Challenge(root)
+    add_tiles(challenge.data, n=6, size=64)
     for i, city in enumerate(("Bingham", "Manhattan")):
-        add_location(made.data, city, f"40.6461{i}_-112.18230", flights=2)
+        add_location(challenge.data, city, f"40.6461{i}_-112.18230", flights=2)
     for i in range(3):
-        _add_test_images(made, i)
-    made.tasks.mkdir()
-    real_tasks = Path(__file__).parents[1] / "tasks"
+        _add_test_images(challenge, i)
+    challenge.tasks.mkdir()
+    real_tasks = Path(__file__).parents[1] / "tasks" / "winning2024"
     for task, text in TASK_FILES.items():
         network = SMALL_NETWORK if "pix2pixhd" in (real_tasks / f"{task}.toml").read_text() else ""
-        # The first weights' table would follow [nodes.pix2pixhd]; it comes with the file that is extended.
-        (made.tasks / f"{task}.toml").write_text(text.format(tasks=real_tasks) + network)
-    return made
+        # Without init_from: that table comes with the file that is extended.
+        (challenge.tasks / f"{task}.toml").write_text(text.format(tasks=real_tasks) + network)
+    return challenge
 
 
-def _add_test_images(made: Challenge, i: int) -> None:
+def _add_test_images(challenge: Challenge, i: int) -> None:
     rgb = colours((1 - 0.2 * i) * ground((64, 64), BASE_CRS, affine()))
     sar = np.ascontiguousarray(255 - rgb[:, :, :1])
-    write_png(made.test / "sar2eo" / f"{i}.png", sar)
-    write_tiff(made.test / "sar2rgb" / f"{i}.tiff", sar[:50, :60])
-    write_tiff(made.test / "sar2ir" / f"{i}.tiff", sar[:50, :60])
-    write_tiff(made.test / "rgb2ir" / f"{i}.tiff", rgb)
-    write_png(made.targets / "sar2eo" / f"{i}.png", rgb[:, :, :1])
-    write_png(made.targets / "sar2rgb" / f"{i}.png", rgb)
+    write_png(challenge.test / "sar2eo" / f"{i}.png", sar)
+    write_tiff(challenge.test / "sar2rgb" / f"{i}.tiff", sar[:50, :60])
+    write_tiff(challenge.test / "sar2ir" / f"{i}.tiff", sar[:50, :60])
+    write_tiff(challenge.test / "rgb2ir" / f"{i}.tiff", rgb)
+    write_png(challenge.targets / "sar2eo" / f"{i}.png", rgb[:, :, :1])
+    write_png(challenge.targets / "sar2rgb" / f"{i}.png", rgb)
     for task in ("rgb2ir", "sar2ir"):
-        write_png(made.targets / task / f"{i}.png", infrared(rgb)[:, :, None])
+        write_png(challenge.targets / task / f"{i}.png", infrared(rgb)[:, :, None])

@@ -1,1 +1,1 @@
-"""The command line: thin commands, one file a group."""
+"""The command line: thin commands, one file per command or group."""

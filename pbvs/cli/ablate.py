@@ -1,4 +1,4 @@
-"""`pbvs ablate`: the winning solution's ablation table on one's own data."""
+"""`pbvs ablate`: the winning solution's ablation table on your own data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pbvs.cli.options import (
     DataWorkersOption,
     Device,
     DeviceOption,
+    DryRunFlag,
     JsonFlag,
     LayerOption,
     Precision,
@@ -19,30 +20,27 @@ from pbvs.cli.options import (
     Rules,
     RulesOption,
     RunsOption,
+    SetByTaskOption,
+    TargetsOption,
     Weights,
     WeightsOption,
+    default_targets,
 )
-from pbvs.cli.run import StepProgress, beside
+from pbvs.cli.run import StepMonitor
 
 
 def ablate(
     data: Annotated[Path, typer.Option("--data", help="Root of the archives, unpacked at any depth.")],
-    test: Annotated[Path, typer.Option("--test", help="Root of the test inputs, a folder a task.")],
-    targets: Annotated[
-        Path | None,
-        typer.Option("--targets", help="Root of test targets; default: test_targets beside --test."),
-    ] = None,
+    test: Annotated[Path, typer.Option("--test", help="Root of the test inputs, one folder per task.")],
+    targets: TargetsOption = None,
     rows: Annotated[
         Path | None, typer.Option("--rows", help="TOML with the rows; default: the winning solution's.")
     ] = None,
     runs: RunsOption = Path("runs"),
-    out: Annotated[Path, typer.Option("--out", help="Folder for predictions, scores and table.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder for predictions, scores and the table.")] = Path(
         "submissions/ablation"
     ),
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TASK.KEY=VALUE", help="Lay a value over a task file (TOML value)."),
-    ] = None,
+    set_: SetByTaskOption = None,
     tasks: Annotated[
         Path | None, typer.Option("--tasks", help="Folder of task files; default: tasks/ablation.")
     ] = None,
@@ -52,29 +50,27 @@ def ablate(
     device: DeviceOption = Device.auto,
     precision: PrecisionOption = Precision.fp32,
     data_workers: DataWorkersOption = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and why, do nothing.")
-    ] = False,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Trains what the rows need, each part once, and shows their scores beside the published ones."""
+    """Trains what the rows need, each part once, and shows their scores next to the published ones."""
     from pbvs.graph.task_files import split_overrides
     from pbvs.graph.task_set import TaskSet
     from pbvs.pipeline.ablate import ROWS, ablation, ablation_folder, read_rows, write_table
     from pbvs.pipeline.chain import ChainSettings
-    from pbvs.pipeline.steps import Event, run_steps
+    from pbvs.pipeline.steps import run_steps
     from pbvs.score.rules import ScoreConfig
 
     folder = tasks or ablation_folder()
     task_set = TaskSet(folder, split_overrides(set_ or [], TaskSet(folder).names))
-    found_rows = read_rows(rows or ablation_folder() / ROWS, task_set)
-    shower = StepProgress()
+    table_rows = read_rows(rows or ablation_folder() / ROWS, task_set)
+    monitor = StepMonitor(console.result if dry_run and not json else console.say, step_width=28)
     settings = ChainSettings(
         task_set=task_set,
         tasks=(),
         data=data,
         test=test,
-        targets=targets or beside(test),
+        targets=targets or default_targets(test),
         runs=runs,
         out=out,
         metric_weights=weights.value,
@@ -83,48 +79,41 @@ def ablate(
         precision=precision.value,
         extra_data=False,
         data_workers=data_workers,
-        progress=shower.show,
+        progress=monitor.progress,
         warn=console.say,
     )
-    laid_out = ablation(settings, found_rows)
-
-    def tell(event: Event) -> None:
-        shower.close()
-        write = console.result if dry_run and not json else console.say  # a plan is the result
-        write(f"{event.step:<28} {event.state}: {event.message}")
-
-    with shower:
-        run_steps(laid_out.steps, tell, plan_only=dry_run)
+    plan = ablation(settings, table_rows)
+    with monitor:
+        run_steps(plan.steps, monitor.event, plan_only=dry_run)
     if dry_run:
         return
-    table = write_table(laid_out, settings)
+    table = write_table(plan, settings)
     if json:
         console.result_json(table)
-    else:
-        _show(table)
-        console.result(str(out))
+        return
+    _show(table)
+    console.result(str(out))
 
 
 def _show(table: dict[str, Any]) -> None:
+    """The table: for each row our scores with their intervals, and the published ones below."""
     from pbvs.core.challenge import TASKS
 
     rows = []
     for row in table["rows"]:
-        published = row["published"]
-        rows.append((row["name"], row["combined"] or "-", *(_cell(row["scores"].get(t)) for t in TASKS)))
-        rows.append(("  published 2024", *(published.get(t, "-") for t in ("combined", *TASKS))))
-    judged = f"rules {table['rules']}, FID@{table['fid_layer']}, {table['weights']} weights"
-    console.table(f"{judged}, lower is better", ("", "combined", *TASKS), rows)
+        cells = []
+        for task in TASKS:
+            cell = row["scores"].get(task)
+            text = f"{cell['score']:.4f}" if cell else "-"
+            if cell and cell["interval95"]:
+                low, high = cell["interval95"]
+                text += f" ({low:.3f} to {high:.3f})"
+            cells.append(text)
+        rows.append((row["name"], row["combined"] or "-", *cells))
+        rows.append(("  published 2024", *(row["published"].get(t, "-") for t in ("combined", *TASKS))))
+    title = f"rules {table['rules']}, FID@{table['fid_layer']}, {table['weights']} weights, lower is better"
+    console.table(title, ("", "combined", *TASKS), rows)
     if table["left_out"]:
-        console.result(f"without test images and targets, so without cells: {', '.join(table['left_out'])}")
+        console.result(f"left out, without test images and targets: {', '.join(table['left_out'])}")
     if table["marked"]:
-        console.result(f"{table['marked']}: not to be ranked beside the published scores")
-
-
-def _cell(found: dict[str, Any] | None) -> str:
-    """A score with its interval."""
-    if found is None:
-        return "-"
-    low, high = found["interval95"] or (None, None)
-    interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
-    return f"{found['score']:.4f}{interval}"
+        console.result(f"{table['marked']}: not to be ranked among the published scores")

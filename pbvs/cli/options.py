@@ -10,21 +10,21 @@ import typer
 
 
 class Weights(StrEnum):
-    """Which weights the judges have."""
+    """The weights of FID, LPIPS and VGG."""
 
     official = "official"
     standin = "standin"
 
 
 class Rules(StrEnum):
-    """Which year's rules the score follows."""
+    """The year whose rules the score follows."""
 
     y2024 = "2024"
     y2026 = "2026"
 
 
 class Device(StrEnum):
-    """Where the networks run."""
+    """The device of the networks."""
 
     auto = "auto"
     cpu = "cpu"
@@ -33,7 +33,7 @@ class Device(StrEnum):
 
 
 class LpipsNet(StrEnum):
-    """Networks of LPIPS."""
+    """The network of LPIPS."""
 
     vgg = "vgg"
     alex = "alex"
@@ -41,7 +41,7 @@ class LpipsNet(StrEnum):
 
 
 class Precision(StrEnum):
-    """Numbers the networks compute with while training."""
+    """The numbers that networks compute with while training."""
 
     fp32 = "32-true"
     bf16 = "bf16-mixed"
@@ -51,33 +51,51 @@ class Precision(StrEnum):
 WeightsOption = Annotated[
     Weights,
     typer.Option(
-        "--weights", help="Of FID, LPIPS and VGG; standin: seeded, not comparable, for tests and demos."
+        "--weights",
+        help="Weights of FID, LPIPS and VGG; standin: seeded, not comparable, for tests and demos.",
     ),
 ]
-RulesOption = Annotated[Rules, typer.Option("--rules", help="2024: pixel term L2; 2026: L1.")]
-LayerOption = Annotated[int, typer.Option("--fid-layer", help="Inception layer that the score ranks by.")]
-LpipsOption = Annotated[LpipsNet, typer.Option("--lpips", help="Network of LPIPS; the challenge's is vgg.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Machine-readable, to stdout.")]
-OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace what lies there.")]
+RulesOption = Annotated[Rules, typer.Option("--rules", help="The pixel term is L2 in 2024, L1 in 2026.")]
+LayerOption = Annotated[int, typer.Option("--fid-layer", help="Inception layer of the FID in the score.")]
+LpipsOption = Annotated[LpipsNet, typer.Option("--lpips", help="Network of LPIPS; the challenge uses vgg.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+OverwriteFlag = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 TasksFolderOption = Annotated[
-    Path | None, typer.Option("--tasks", help="Folder of task files of your own, in place of --solution.")
+    Path | None, typer.Option("--tasks", help="Your own folder of task files, instead of --solution.")
 ]
 SolutionOption = Annotated[
-    str | None, typer.Option("--solution", help="Whose tasks: see `pbvs solutions`; default: winning2024.")
+    str | None, typer.Option("--solution", help="A name from `pbvs solutions`; default: winning2024.")
 ]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of training runs.")]
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where the networks run.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the training runs.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Device of the networks.")]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="bf16-mixed: faster where the device can; 16-mixed: older GPUs."),
+    typer.Option("--precision", help="bf16-mixed: faster on devices with bfloat16; 16-mixed: for older GPUs."),
 ]
 DataWorkersOption = Annotated[
     int,
-    typer.Option("--data-workers", min=0, help="Processes that load images; 0: none beside the main one."),
+    typer.Option("--data-workers", min=0, help="Processes that load images; 0: the main process loads them."),
 ]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Lay a value over the task file (dotted key, TOML value)."
+        "--set", metavar="KEY=VALUE", help="Override a value of the task file (dotted key, TOML value)."
     ),
 ]
+SetByTaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="TASK.KEY=VALUE", help="Override a value of a task file (dotted key, TOML value)."
+    ),
+]
+TargetsOption = Annotated[
+    Path | None,
+    typer.Option("--targets", help="Root of the test targets; default: test_targets next to --test."),
+]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and why; do nothing.")]
+
+
+def default_targets(test: Path | None) -> Path | None:
+    """The folder `test_targets` next to the test inputs; None where there is none."""
+    targets = test.parent / "test_targets" if test else None
+    return targets if targets and targets.is_dir() else None

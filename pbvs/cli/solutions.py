@@ -1,4 +1,4 @@
-"""`pbvs solutions`: the solutions that come with pbvs, a line each."""
+"""`pbvs solutions`: the solutions that come with pbvs, one per line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pbvs.cli.options import JsonFlag
 
 
 def solutions(json: JsonFlag = False) -> None:
-    """The solutions that come with pbvs; --solution NAME chooses one, winning2024 is the default."""
+    """Lists the solutions that come with pbvs; --solution NAME selects one, winning2024 is the default."""
     from pbvs.graph.task_files import list_solutions
 
     found = list_solutions()

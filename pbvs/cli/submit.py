@@ -12,16 +12,21 @@ from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, OverwriteFlag, SetOption, SolutionOption, TasksFolderOption
 
 if TYPE_CHECKING:
-    from pbvs.submission import CheckReport, Expected
+    from pbvs.submission import Expected
 
 AllowConstant = Annotated[
     bool,
-    typer.Option("--allow-constant", help="Accept images of one value, as of inputs that are all nodata."),
+    typer.Option(
+        "--allow-constant", help="Accept images of one constant value, as from inputs without valid pixels."
+    ),
 ]
 
 AllowSize = Annotated[
     bool,
-    typer.Option("--allow-size", help="Accept images of another size: resampled there, at a cost in score."),
+    typer.Option(
+        "--allow-size",
+        help="Accept images of another size; the evaluation resamples them, at a cost in score.",
+    ),
 ]
 
 
@@ -37,15 +42,16 @@ app = typer.Typer(help="The zip for the leaderboard.", no_args_is_help=True)
 
 @app.command()
 def build(
-    predictions: Annotated[Path, typer.Argument(help="Folder of a run, or of task folders.")],
+    predictions: Annotated[Path, typer.Argument(help="Folder of a run, or one with a folder per task.")],
     out: Annotated[Path, typer.Option("--out", help="The zip to write.")],
     runtime: Annotated[
         float | None,
         typer.Option(
-            "--runtime", help="Seconds an image for the readme; default: as `pbvs translate` measured."
+            "--runtime",
+            help="Seconds per image for the readme; default: as measured by `pbvs translate`.",
         ),
     ] = None,
-    gpu: Annotated[bool, typer.Option("--gpu/--cpu", help="What the images were made with.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu/--cpu", help="The hardware of the readme.")] = False,
     extra_data: Annotated[bool, typer.Option("--extra-data/--no-extra-data")] = False,
     description: Annotated[str, typer.Option("--description", help="Free text of the readme.")] = "pbvs",
     compression: Annotated[
@@ -54,12 +60,13 @@ def build(
             "--compression",
             min=0,
             max=9,
-            help="Write every PNG again: 1 fast, 6 usual, 9 smallest by 1 % in five times the time. "
-            "Default: plain PNGs go in as they are.",
+            help="Re-encode every PNG: 1 fast, 6 usual, 9 smaller by 1 % in five times the time. "
+            "Default: keep plain PNGs.",
         ),
     ] = None,
     bands: Annotated[
-        Bands, typer.Option("--bands", help="rgb: one-band tasks as RGB too, which the platform takes.")
+        Bands,
+        typer.Option("--bands", help="rgb: one-band tasks as RGB too, which the platform accepts."),
     ] = Bands.task,
     force_large: Annotated[bool, typer.Option("--force-large", help="Allow a zip over 1 GB.")] = False,
     allow_constant: AllowConstant = False,
@@ -106,16 +113,16 @@ def build(
         console.result_json(
             {"path": str(built.path), "bytes": built.n_bytes, "sha256": built.sha256, "images": built.images}
         )
-    else:
-        counts = ", ".join(f"{task} {n}" for task, n in built.images.items())
-        console.result(f"{built.path}: {built.n_bytes / 1e6:.2f} MB, {counts} images; sha256 {built.sha256}")
+        return
+    counts = ", ".join(f"{task} {n}" for task, n in built.images.items())
+    console.result(f"{built.path}: {built.n_bytes / 1e6:.2f} MB, {counts} images; sha256 {built.sha256}")
 
 
 @app.command()
 def check(
-    zip_path: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip to look at.")],
+    zip_path: Annotated[Path, typer.Argument(metavar="ZIP", help="The zip to check.")],
     inputs: Annotated[
-        Path | None, typer.Option("--inputs", help="Root of the test inputs, to count against.")
+        Path | None, typer.Option("--inputs", help="Root of the test inputs, to compare the names with.")
     ] = None,
     allow_constant: AllowConstant = False,
     allow_size: AllowSize = False,
@@ -127,33 +134,29 @@ def check(
     """Checks any zip against the platform's rules, without unpacking it; exit 1 if it breaks one."""
     from pbvs import submission
 
+    expected = _expected(tasks, solution, set_)
     allow = [kind for kind, on in (("constant", allow_constant), ("size", allow_size)) if on]
     with console.progress("check") as advance:
-        report = submission.check(
-            zip_path, _expected(tasks, solution, set_), inputs=inputs, allow=allow, progress=advance
-        )
+        report = submission.check(zip_path, expected, inputs=inputs, allow=allow, progress=advance)
     if json:
         problems = [{"path": p.path, "kind": p.kind, "what": p.what, "cure": p.cure} for p in report.problems]
         console.result_json(
             {"ok": not problems, "problems": problems, "notes": report.notes, "images": report.images}
         )
     else:
-        _tell(zip_path, report)
+        if report.problems:
+            console.result(report.text())
+        for note in report.notes:
+            console.result(f"note: {note}")
+        counts = ", ".join(f"{task} {n}" for task, n in report.images.items()) or "no images"
+        outcome = f"{len(report.problems)} problems" if report.problems else "keeps the platform's rules"
+        console.result(f"{zip_path}: {outcome}; {counts}; {report.n_bytes / 1e6:.2f} MB")
     if report.problems:
         raise typer.Exit(1)
 
 
-def _tell(zip_path: Path, report: CheckReport) -> None:
-    if report.problems:
-        console.result(report.text())
-    for note in report.notes:
-        console.result(f"note: {note}")
-    counts = ", ".join(f"{task} {n}" for task, n in report.images.items()) or "no images"
-    verdict = f"{len(report.problems)} problems" if report.problems else "keeps the platform's rules"
-    console.result(f"{zip_path}: {verdict}; {counts}; {report.n_bytes / 1e6:.2f} MB")
-
-
 def _expected(tasks: Path | None, solution: str | None, overrides: list[str] | None) -> dict[str, Expected]:
+    """The size and bands of each task's images."""
     from pbvs.core.challenge import TASKS
     from pbvs.graph.task_files import split_overrides, tasks_folder
     from pbvs.pipeline.expected import expected_images

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pbvs.cli import console
 from pbvs.cli.options import JsonFlag, SetOption, SolutionOption, TasksFolderOption
-
-if TYPE_CHECKING:
-    from pbvs.graph.graph import TaskGraph
 
 app = typer.Typer(help="The tasks and their graphs.", no_args_is_help=True)
 
@@ -19,7 +16,7 @@ app = typer.Typer(help="The tasks and their graphs.", no_args_is_help=True)
 def list_tasks(
     tasks: TasksFolderOption = None, solution: SolutionOption = None, json: JsonFlag = False
 ) -> None:
-    """Every task with its graph in a line."""
+    """Lists every task with its graph, one per line."""
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import TaskSet
 
@@ -28,9 +25,16 @@ def list_tasks(
     if json:
         console.result_json([graph.described() for graph in graphs])
         return
-    rows = [
-        (g.spec.task, f"{g.spec.source} -> {g.spec.target}", _size(g), _chain(g), _origin(g)) for g in graphs
-    ]
+    rows = []
+    for graph in graphs:
+        spec, chain = graph.spec, ["source"]
+        for name in graph.order:
+            factor = getattr(spec.nodes[name].params, "factor", None)
+            chain.append(f"{name} {factor}" if factor else name)
+        origin = ", ".join(f"{edge.from_task} ~> {edge.to_node}" for edge in graph.weight_edges)
+        origin = origin or ("fresh" if graph.trained else "nothing to train")
+        size = f"{spec.size_px[0]} x {spec.size_px[1]}"
+        rows.append((spec.task, f"{spec.source} -> {spec.target}", size, " -> ".join(chain), origin))
     console.table(None, ("task", "translates", "size", "images flow through", "first weights"), rows)
 
 
@@ -42,7 +46,7 @@ def show(
     set_: SetOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """One task: its nodes, both kinds of edge, and every setting."""
+    """Shows one task: its nodes, both kinds of edge, and every setting."""
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
 
@@ -51,7 +55,8 @@ def show(
         console.result_json(graph.described())
         return
     spec = graph.spec
-    console.result(f"{spec.task}: {spec.source} -> {spec.target} at {_size(graph)} ({spec.file})")
+    size = f"{spec.size_px[0]} x {spec.size_px[1]}"
+    console.result(f"{spec.task}: {spec.source} -> {spec.target} at {size} ({spec.file})")
     console.result("images flow:")
     for start, end in graph.image_edges:
         node = spec.nodes[end]
@@ -65,30 +70,12 @@ def show(
         for name, view in node.get("views", {}).items():
             console.result(f"{node['name']} is trained on {name}: {view}")
     console.result("settings:")
-    for key, value in _flat(spec.resolved()):
+    for key, value in _dotted(spec.resolved()):
         console.result(f"  {key} = {value}")
 
 
-def _size(graph: TaskGraph) -> str:
-    return f"{graph.spec.size_px[0]} x {graph.spec.size_px[1]}"
-
-
-def _chain(graph: TaskGraph) -> str:
-    words = []
-    for name in graph.order:
-        node = graph.spec.nodes[name]
-        factor = getattr(node.params, "factor", None)
-        words.append(f"{name} {factor}" if factor else name)
-    return " -> ".join(["source", *words])
-
-
-def _origin(graph: TaskGraph) -> str:
-    if graph.weight_edges:
-        return ", ".join(f"{edge.from_task} ~> {edge.to_node}" for edge in graph.weight_edges)
-    return "fresh" if graph.trained else "nothing to train"
-
-
-def _flat(value: object, prefix: str = "") -> list[tuple[str, object]]:
+def _dotted(value: object, prefix: str = "") -> list[tuple[str, object]]:
+    """Nested tables as pairs of a dotted key and a value."""
     if not isinstance(value, dict):
         return [(prefix, value)]
-    return [pair for key, v in value.items() for pair in _flat(v, f"{prefix}.{key}" if prefix else str(key))]
+    return [pair for key, v in value.items() for pair in _dotted(v, f"{prefix}.{key}" if prefix else str(key))]

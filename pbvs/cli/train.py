@@ -14,6 +14,7 @@ from pbvs.cli.options import (
     DataWorkersOption,
     Device,
     DeviceOption,
+    DryRunFlag,
     JsonFlag,
     Precision,
     PrecisionOption,
@@ -35,18 +36,18 @@ if TYPE_CHECKING:
 
 def train(
     task: Annotated[str, typer.Argument(help="Name of the task.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder that `pbvs data prepare` made.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder written by `pbvs data prepare`.")],
     validation_data: Annotated[
         Path | None,
-        typer.Option("--validation-data", help="Folder with the held-out locations at the task's size."),
+        typer.Option("--validation-data", help="Folder with the held-out locations, prepared at the task's size."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: TASK in --runs.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: TASK in --runs.")] = None,
     runs: RunsOption = Path("runs"),
     resume: Annotated[
         bool | None,
         typer.Option(
             "--resume/--fresh",
-            help="Go on even with changed settings / start over (the old run is kept aside).",
+            help="Resume even with changed settings / start over (the old run is kept under another name).",
         ),
     ] = None,
     set_: SetOption = None,
@@ -55,15 +56,15 @@ def train(
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
     devices: Annotated[
-        int | None, typer.Option("--devices", min=1, help="How many; default: one, or torchrun's.")
+        int | None, typer.Option("--devices", min=1, help="Number of devices; default: one, or as torchrun sets.")
     ] = None,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Machines, as torchrun was told.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Number of machines, as for torchrun.")] = 1,
     precision: PrecisionOption = Precision.fp32,
     data_workers: DataWorkersOption = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan, do nothing.")] = False,
+    dry_run: DryRunFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Trains every network of TASK; the same command goes on with a run that was stopped."""
+    """Trains every network of TASK; the same command resumes an interrupted run."""
     from pbvs.core.fabric import make_fabric
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
@@ -73,18 +74,17 @@ def train(
     task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
     graph = task_set.graph(task)
     if not graph.trained:
-        raise UsageError(
-            f"{task} has no node to train", next_step=f"`pbvs translate {task} ...` runs it as it is"
-        )
-    found = Runs(runs, elsewhere={task: out} if out else {})
+        next_step = f"`pbvs translate {task} ...` runs it without training"
+        raise UsageError(f"{task} has no node to train", next_step=next_step)
+    run_folders = Runs(runs, elsewhere={task: out} if out else {})
     trainings = [
         NodeTraining(
-            task_set, task, node, data, found, weights.value, precision.value, validation=validation_data
+            task_set, task, node, data, run_folders, weights.value, precision.value, validation=validation_data
         )
         for node in graph.trained
     ]
     if dry_run:
-        _plan(trainings, json)
+        _print_plan(trainings, json)
         return
     for training in trainings:
         check_metric_weights(training.metric_weights_needed, weights.value)
@@ -95,49 +95,45 @@ def train(
 
 
 def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int, json: bool) -> None:
+    """Trains one network and prints the result; of several processes, only the first one prints."""
     from pbvs.pipeline.train import train_node
 
-    first = fabric.is_global_zero  # of several processes; the others are silent
-    shown = console.progress(f"{training.spec.task}.{training.node.name}") if first else nullcontext(None)
-    with shown as advance:
+    first = fabric.is_global_zero
+    label = f"{training.spec.task}.{training.node.name}"
+    with console.progress(label) if first else nullcontext() as advance:
 
-        def report(done: int, total: int, terms: Mapping[str, float]) -> None:
+        def report(done: int, total: int, losses: Mapping[str, float]) -> None:
             if advance is not None:
-                advance(done, total, console.told(dict(terms)))
+                advance(done, total, console.format_losses(losses))
 
-        result = train_node(
-            training,
-            fabric,
-            report,
-            mode=mode,
-            data_workers=data_workers,
-            warn=console.say if first else None,
-        )
+        warn = console.say if first else None
+        result = train_node(training, fabric, report, mode=mode, data_workers=data_workers, warn=warn)
     if not first:
         return
-    if json:
-        console.result_json(
-            {
-                "folder": str(training.folder),
-                "images": result.outcome.images_seen,
-                "best_score": result.outcome.best_score,
-                "ended_early": result.outcome.ended_early,
-                "seconds": result.outcome.seconds,
-            }
-        )
-    else:
+    if not json:
         console.result(result.summary)
+        return
+    console.result_json(
+        {
+            "folder": str(training.folder),
+            "images": result.outcome.images_seen,
+            "best_score": result.outcome.best_score,
+            "ended_early": result.outcome.ended_early,
+            "seconds": result.outcome.seconds,
+        }
+    )
 
 
-def _plan(trainings: list[NodeTraining], json: bool) -> None:
+def _print_plan(trainings: list[NodeTraining], json: bool) -> None:
+    """For each network: its folder, data and sizes, and what decides its weights."""
     plans = [
         {
-            "folder": str(t.folder),
-            "data": str(t.prepared),
-            "size_px": list(t.size_px),
-            "made_of": t.provenance(),
+            "folder": str(training.folder),
+            "data": str(training.prepared),
+            "size_px": list(training.size_px),
+            "made_of": training.provenance(),
         }
-        for t in trainings
+        for training in trainings
     ]
     if json:
         console.result_json([{**p, "task": t.spec.resolved()} for p, t in zip(plans, trainings, strict=True)])

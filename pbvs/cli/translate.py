@@ -23,14 +23,14 @@ from pbvs.cli.options import (
 
 
 class TranslatePrecision(StrEnum):
-    """Numbers the networks compute with."""
+    """The numbers that networks compute with."""
 
     fp32 = "32-true"
     bf16 = "bf16-mixed"
 
 
 class Format(StrEnum):
-    """Files of the images made."""
+    """The files of the translated images."""
 
     png = "png"
     tiff = "tiff"
@@ -38,15 +38,15 @@ class Format(StrEnum):
 
 def translate(
     task: Annotated[str, typer.Argument(help="Name of the task.")],
-    inputs: Annotated[Path, typer.Option("--inputs", help="Folder of test inputs, PNG or TIFF of any size.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the images, <input's stem>.png.")],
+    inputs: Annotated[Path, typer.Option("--inputs", help="Folder of test inputs: PNG or TIFF of any size.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images, <stem of the input>.png.")],
     checkpoint: Annotated[
         Path | None,
         typer.Option("--checkpoint", help="Weights file or run folder; default: the run in --runs."),
     ] = None,
     runs: RunsOption = Path("runs"),
     start: Annotated[
-        str | None, typer.Option("--from", help="First node to run; the inputs are then what it takes.")
+        str | None, typer.Option("--from", help="First node to run; it reads the inputs.")
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="Last node to run.")] = None,
     set_: SetOption = None,
@@ -55,28 +55,28 @@ def translate(
     device: DeviceOption = Device.auto,
     precision: Annotated[
         TranslatePrecision,
-        typer.Option("--precision", help="bf16-mixed: faster where the device can, more coarsely rounded."),
+        typer.Option("--precision", help="bf16-mixed: faster on devices with bfloat16, but less exact."),
     ] = TranslatePrecision.fp32,
     batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Images that go through the networks together.")
+        int, typer.Option("--batch", min=1, help="Images per pass of the networks.")
     ] = 1,
     strips: Annotated[
         bool,
         typer.Option(
             "--strips",
-            help="Layer by layer in strips of rows, the rest in scratch files (TMPDIR): the same images "
-            "with little memory. Without it, where memory runs out.",
+            help="Compute layer by layer in strips of rows, with scratch files in TMPDIR: the same images "
+            "with little memory. Used without this option too when memory runs out.",
         ),
     ] = False,
     format: Annotated[
-        Format, typer.Option("--format", help="tiff: keeps an input's place on Earth; png for submissions.")
+        Format, typer.Option("--format", help="tiff keeps the georeference of an input; png is for submissions.")
     ] = Format.png,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Translates every image: as many out as in, at exactly the task's size, lossless.
+    """Translates every image of a folder to exactly the task's size, lossless.
 
-    `torchrun -m pbvs translate ...` shares the images among processes, one a device.
+    `torchrun -m pbvs translate ...` distributes the images over processes, one per device.
     """
     from pbvs.core.device import device_of_process
     from pbvs.core.process_group import started_process_group
@@ -111,7 +111,7 @@ def translate(
             group=group,
         )
     if group.rank:
-        return  # of several processes, the first one reports
+        return  # only the first process reports
     if json:
         console.result_json(
             {
@@ -124,7 +124,7 @@ def translate(
             }
         )
         return
-    there = "" if done.new_images == done.images else f" ({done.images - done.new_images} were there)"
-    console.result(f"{done.images} images{there}, {done.seconds_per_image:.3f} s each: {out}")
+    kept = "" if done.new_images == done.images else f" ({done.images - done.new_images} existed already)"
+    console.result(f"{done.images} images{kept}, {done.seconds_per_image:.3f} s each: {out}")
     if done.weights:
         console.result(done.weights)

@@ -1,7 +1,4 @@
-"""`pbvs weights`: the judges' weights, listed, fetched, checked, carried over, or stood in for.
-
-And trained weights, written as the published code has them.
-"""
+"""`pbvs weights`: the weights of FID, LPIPS and VGG; `pbvs weights export`: trained weights for other code."""
 
 from __future__ import annotations
 
@@ -17,36 +14,37 @@ if TYPE_CHECKING:
     from pbvs.perceptual.metric_weights import FileRow
 
 app = typer.Typer(
-    help="The weights of FID, LPIPS and VGG; trained ones for other programs.", no_args_is_help=True
+    help="Metric weights (FID, LPIPS, VGG): list, fetch, check, pack. Trained weights: export.",
+    no_args_is_help=True,
 )
 
-Names = Annotated[list[str] | None, typer.Argument(help="Which; default: all.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Names as in `pbvs weights list`; default: all.")]
 
 
 @app.command("list")
 def list_weights(json: JsonFlag = False) -> None:
-    """Every file, whether it is there and whole, and what it is for."""
-    from pbvs.perceptual import metric_weights as weights
+    """Lists the weight files of the metrics: whether each is there and intact, and what uses it."""
+    from pbvs.perceptual import metric_weights
 
-    _show(weights.status(), json)
+    _show(metric_weights.status(), json)
 
 
 @app.command()
 def fetch(names: Names = None, overwrite: OverwriteFlag = False) -> None:
-    """Fetches what is missing from its official address and checks it."""
-    from pbvs.perceptual import metric_weights as weights
+    """Downloads missing weights of the metrics from their official addresses, and checks them."""
+    from pbvs.perceptual import metric_weights
 
     with console.progress("weights") as advance:
-        weights.fetch(names, progress=advance, overwrite=overwrite)
-    _show(weights.status(names), json=False)
+        metric_weights.fetch(names, progress=advance, overwrite=overwrite)
+    _show(metric_weights.status(names), json=False)
 
 
 @app.command()
 def check(names: Names = None, json: JsonFlag = False) -> None:
-    """Checks every file that is there by SHA-256; exit 1 if one is missing or wrong."""
-    from pbvs.perceptual import metric_weights as weights
+    """Checks the weights of the metrics by SHA-256; exit 1 if a file is missing or wrong."""
+    from pbvs.perceptual import metric_weights
 
-    rows = weights.status(names)
+    rows = metric_weights.status(names)
     _show(rows, json)
     if any(row.state != "ok" for row in rows):
         raise typer.Exit(1)
@@ -56,40 +54,42 @@ def check(names: Names = None, json: JsonFlag = False) -> None:
 def pack(
     out: Annotated[Path, typer.Argument(help="The tar file to write.")], overwrite: OverwriteFlag = False
 ) -> None:
-    """Packs the files into one, to carry to a machine without internet."""
-    from pbvs.perceptual import metric_weights as weights
+    """Packs the weights of the metrics into one file, for a machine without internet."""
+    from pbvs.perceptual import metric_weights
 
     with console.progress("weights") as advance:
-        weights.pack(out, progress=advance, overwrite=overwrite)
-    console.result(f"{out}: {out.stat().st_size / 1e6:.0f} MB; there, `pbvs weights unpack {out.name}`")
+        metric_weights.pack(out, progress=advance, overwrite=overwrite)
+    console.result(
+        f"{out}: {out.stat().st_size / 1e6:.0f} MB; on the other machine: `pbvs weights unpack {out.name}`"
+    )
 
 
 @app.command()
 def unpack(
-    packed: Annotated[Path, typer.Argument(help="A file that `pbvs weights pack` wrote.")],
+    packed: Annotated[Path, typer.Argument(help="A file written by `pbvs weights pack`.")],
     overwrite: OverwriteFlag = False,
 ) -> None:
-    """Puts packed files into the torch hub folder and checks them."""
-    from pbvs.perceptual import metric_weights as weights
+    """Unpacks weights of the metrics into the torch hub folder, and checks them."""
+    from pbvs.perceptual import metric_weights
 
     with console.progress("weights") as advance:
-        weights.unpack(packed, progress=advance, overwrite=overwrite)
-    _show(weights.status(), json=False)
+        metric_weights.unpack(packed, progress=advance, overwrite=overwrite)
+    _show(metric_weights.status(), json=False)
 
 
 @app.command()
 def standin(
-    out: Annotated[Path, typer.Option("--out", help="A TORCH_HOME to fill; not the one you use.")],
+    out: Annotated[Path, typer.Option("--out", help="A TORCH_HOME folder to fill; not the one in use.")],
     overwrite: OverwriteFlag = False,
 ) -> None:
-    """Writes stand-in weights under the official names, so that the reference packages run on them."""
-    from pbvs.perceptual import metric_weights as weights
+    """Writes stand-in weights under the official file names, so that the reference packages run with them."""
+    from pbvs.perceptual import metric_weights
 
     with console.progress("weights") as advance:
-        written = weights.write_standin(out, progress=advance, overwrite=overwrite)
+        written = metric_weights.write_standin(out, progress=advance, overwrite=overwrite)
     for path in written:
         console.result(str(path))
-    console.result(weights.NOT_COMPARABLE)
+    console.result(metric_weights.NOT_COMPARABLE)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
     overwrite: OverwriteFlag = False,
 ) -> None:
-    """Writes trained weights as the system's published code saves them (the average, where one was kept)."""
+    """Writes trained weights in the format of the system's published code (the EMA where there is one)."""
     from pbvs.systems.registry import system_named
     from pbvs.training.checkpoint import load_weights
 
@@ -106,6 +106,7 @@ def export(
     system = system_named(record.system)
     config = system.config.model_validate(record.config)
     written = system.load().export(config, record.bands, states, out, overwrite=overwrite)
+    console.result(f"{checkpoint}: {record.task}, {record.images_seen} training images")
     for path, summary in written.items():
         console.result(f"{path}: {summary}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,18 +135,26 @@ class TaskGraph:
             raise UsageError(f"{end!r} does not depend on {start!r} in {self.spec.task}")
         return tuple(name for name in self.order if name in wanted)
 
-    def run(self, source: Picture, operators: Mapping[str, Operator], part: Sequence[str]) -> Tensor:
+    def run(
+        self,
+        source: Picture,
+        operators: Mapping[str, Operator],
+        part: Sequence[str],
+        picture: Callable[[Tensor], Picture] | None = None,
+    ) -> Tensor:
         """Sends `source` through the nodes of `part`, in order; gives the last one's float255 `N,C,h,w`.
 
         Inputs that lie outside the part are taken to be `source`: the images given stand in for them.
+        `picture` decides how a node's image is read by others; by default at any size they ask for.
         """
         from pbvs.graph.picture import Computed
 
-        pictures: dict[str, Computed] = {}
+        images: dict[str, Tensor] = {}
+        pictures: dict[str, Picture] = {}
         for name in part:
-            inputs = [pictures.get(i, source) for i in self.spec.nodes[name].inputs]
-            pictures[name] = Computed(operators[name](inputs))
-        return pictures[part[-1]].images
+            images[name] = operators[name]([pictures.get(i, source) for i in self.spec.nodes[name].inputs])
+            pictures[name] = (picture or Computed)(images[name])
+        return images[part[-1]]
 
     def described(self) -> dict[str, Any]:
         """The graph as `pbvs tasks show --json` gives it."""

@@ -117,17 +117,15 @@ def ensemble_mean(members: Sequence[Member], config: InferenceConfig, size_px: t
     from pbvs.core import pixels
 
     weights = config.weights or (1.0,) * len(members)
-    if len(members) == 1 and config.tta == 1:
-        return lambda pictures: members[0](pictures[0], 0)
 
     def mean(pictures: list[Picture]) -> Tensor:
-        parts = [
-            pixels.resize_float255(member(pictures[0], orientation), size_px)
-            * (weight / sum(weights) / config.tta)
-            for member, weight in zip(members, weights, strict=True)
-            for orientation in range(config.tta)
-        ]
-        return sum(parts[1:], parts[0]) / config.tta
+        parts = []
+        for member, weight in zip(members, weights, strict=True):
+            for orientation in range(config.tta):
+                image = member(pictures[0], orientation)
+                image = image if len(members) == 1 else pixels.resize_float255(image, size_px)
+                parts.append(image * (weight / sum(weights) / config.tta))
+        return sum(parts[1:], parts[0])
 
     return mean
 

@@ -72,7 +72,9 @@ class Translator:
         self._lut: Image8 | None = None
         if self._lut_start is not None:
             tail = self.part[self._lut_start :]
-            self._lut = lut_of(lambda images: self.graph.run(_Exact(images), self._operators, tail))
+            self._lut = lut_of(
+                lambda images: self.graph.run(_Exact(images), self._operators, tail, picture=_Exact)
+            )
 
     @property
     def bands_in(self) -> int:
