@@ -54,19 +54,13 @@ class WriteAs(StrEnum):
 def calibrate(
     task: Annotated[str, typer.Argument(help="A task that ends in grayscale and intensity.")],
     data: Annotated[Path, typer.Option("--data", help="Folder written by `pbvs data prepare`.")],
-    by: Annotated[
-        By, typer.Option("--by", help="Minimise the pixel error, or the whole score of a few factors.")
-    ] = By.l2,
-    write: Annotated[
-        Path | None, typer.Option("--write", help="Write the calibrated task to this TOML file.")
-    ] = None,
+    by: Annotated[By, typer.Option("--by", help="What to minimise; score: over a few factors.")] = By.l2,
+    write: Annotated[Path | None, typer.Option("--write", help="Write the calibrated task (TOML).")] = None,
     write_as: Annotated[
         WriteAs, typer.Option("--as", help="What to write: the factor, the free table, or the mix of bands.")
     ] = WriteAs.factor,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw the errors of all factors as an SVG.")
-    ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the errors of all factors.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the error curve (SVG).")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the errors of all factors (CSV).")] = None,
     runs: RunsOption = Path("runs"),
     set_: SetOption = None,
     tasks: TasksFolderOption = None,

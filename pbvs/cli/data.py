@@ -1,10 +1,10 @@
-"""`pbvs data scan | prepare | show | synth`: the archives looked at, made ready to train on, or made up."""
+"""`pbvs data scan | prepare | show | synth`: scans, prepares, shows and synthesises archives."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from pbvs.graph.spec import TaskSpec
     from pbvs.prepare.prepare import PreparedSummary
 
-app = typer.Typer(help="The archives: look, prepare, or make some.", no_args_is_help=True)
+app = typer.Typer(help="The archives: scan, prepare, show, or synthesise some.", no_args_is_help=True)
 
-_SHOWN_OF_A_KIND = 3
-_LISTED_OF_A_FAMILY = 100
+_MOST_PER_KIND = 3
+_MOST_PER_FAMILY = 100
 
 
 class Infrared(StrEnum):
-    """What made infrared is a function of."""
+    """What synthetic infrared depends on."""
 
     vegetation = "vegetation"
     gray = "gray"
 
 
 class Uint16(StrEnum):
-    """The 16-bit rules."""
+    """The rules by which 16 bits become 8."""
 
     full = "full"
     percentile = "percentile"
@@ -42,15 +42,13 @@ class Uint16(StrEnum):
 @app.command()
 def scan(
     root: Annotated[Path, typer.Argument(help="Root of the archives, unpacked at any depth.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write the table there, one row an image (CSV).")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a CSV with one row per image.")] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Open every file, also those known from an earlier scan.")
+        bool, typer.Option("--no-cache", help="Open every file, also those that an earlier scan has read.")
     ] = False,
     json: JsonFlag = False,
 ) -> None:
-    """What is there: one row an image, a summary, and the problems found."""
+    """Lists what the archives contain: a summary, what each task can draw from, and the problems found."""
     from pbvs.archives.scan import scan as scan_root
     from pbvs.core.files import write_text
 
@@ -75,41 +73,42 @@ def prepare(
     out: Annotated[Path, typer.Argument(help="Folder for the aligned captures and their index.")],
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", help="Prepare for this task (repeat); default: all that train."),
+        typer.Option("--task", help="Prepare for this task; repeatable; default: all tasks."),
     ] = None,
     size: Annotated[
         int | None,
         typer.Option("--size", min=32, help="Side in pixels of a location's grid; default: the task's."),
     ] = None,
-    native: Annotated[bool, typer.Option("--native", help="Keep the reference image's own pixels.")] = False,
+    native: Annotated[bool, typer.Option("--native", help="Keep the reference's pixel grid.")] = False,
     uint16: Annotated[
         Uint16 | None,
-        typer.Option("--uint16", help="How 16 bits become 8; percentile: one stretch a sensor."),
+        typer.Option("--uint16", help="How 16 bits become 8; percentile: one stretch per sensor."),
     ] = None,
     register: Annotated[
         bool | None,
-        typer.Option("--register/--no-register", help="Move SAR onto its optical image where that is clear."),
+        typer.Option("--register/--no-register", help="Shift SAR onto its optical image where clear."),
     ] = None,
     min_overlap: Annotated[
         float | None,
-        typer.Option("--min-overlap", min=0, max=1, help="Part of its location that a capture must cover."),
+        typer.Option("--min-overlap", min=0, max=1, help="Fraction of the location a capture must cover."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Threads; default: one a CPU, up to 8.")
+        int | None, typer.Option("--workers", min=1, help="Threads; default: one per CPU, up to 8.")
     ] = None,
     tasks: TasksFolderOption = None,
     solution: SolutionOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Every capture of a location onto one grid, once; does only what is missing or changed.
+    """Resamples every capture onto its location's grid; does only what is missing or changed.
 
-    What is not given comes from the task files. Under torchrun or srun the processes share the work.
+    Options that are not given come from the task files. Under torchrun or srun the processes share the work.
     """
     from pbvs.core.challenge import TASKS
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import TaskSet
     from pbvs.pipeline.node_training import grid_size_px, prepare_rules
     from pbvs.prepare.prepare import prepare as prepare_root
+    from pbvs.prepare.ranks import rank_in
 
     task_set = TaskSet(tasks_folder(solution, tasks))
     graphs = [task_set.graph(name) for name in task or [name for name in TASKS if name in task_set.names]]
@@ -118,7 +117,8 @@ def prepare(
     rules = prepare_rules(
         specs, uint16=uint16.value if uint16 else None, min_overlap=min_overlap, register=register
     )
-    with _progress_of_the_first("prepare") as advance:
+    is_first = rank_in(os.environ)[0] == 0  # the other processes are silent
+    with console.progress("prepare") if is_first else nullcontext() as advance:
         done = prepare_root(
             root,
             out,
@@ -130,22 +130,11 @@ def prepare(
             progress=advance,
         )
     if done.first:
-        _tell_prepared(done, specs, json)
+        _show_prepared(done, specs, json)
 
 
-@contextmanager
-def _progress_of_the_first(label: str) -> Iterator[console.Advance | None]:
-    """The progress of rank 0, or of one process; the other ranks are silent."""
-    from pbvs.prepare.ranks import rank_in
-
-    if rank_in(os.environ)[0] > 0:
-        yield None
-        return
-    with console.progress(label) as advance:
-        yield advance
-
-
-def _tell_prepared(done: PreparedSummary, specs: list[TaskSpec], json: bool) -> None:
+def _show_prepared(done: PreparedSummary, specs: list[TaskSpec], json: bool) -> None:
+    """What was written, the split of the locations, and the problems."""
     from pbvs.dataset.index import PreparedData
     from pbvs.dataset.splits import split_report
 
@@ -155,42 +144,47 @@ def _tell_prepared(done: PreparedSummary, specs: list[TaskSpec], json: bool) -> 
         by = "the archive's own" if prepared.archive_holds_out(family) else f"hash, {fraction:g} of all"
         report = split_report(prepared, fraction)
         splits += [{**row, "by": by} for row in report[report.family == family].to_dict("records")]
-    told = {"out": str(done.out), "images": done.n_images, "made": done.n_made, "kept": done.n_kept}
     if json:
-        problems = [{"path": p.path, "kind": p.kind, "what": p.what} for p in done.problems]
-        more = {"deleted": done.n_deleted, "compared": done.n_compared, "moved": done.n_moved}
-        numbers = {"stretches": done.stretches, "fingerprint": done.fingerprint}
-        console.result_json({**told, **more, **numbers, "splits": splits, "problems": problems})
-        return
-    console.result(
-        f"{done.out}: {done.n_images} captures, {done.n_made} made now, {done.n_kept} were up to date"
-    )
-    for sensor, before in done.stretches_before.items():
-        numbers_now = " to ".join(f"{value:g}" for value in done.stretches[sensor])
-        was = " to ".join(f"{value:g}" for value in before)
-        console.result(
-            f"16-bit {sensor}: {numbers_now} become black and white (before: {was}), all made again"
+        console.result_json(
+            {
+                "out": str(done.out),
+                "images": done.n_images,
+                "made": done.n_made,
+                "kept": done.n_kept,
+                "deleted": done.n_deleted,
+                "compared": done.n_compared,
+                "moved": done.n_moved,
+                "stretches": done.stretches,
+                "fingerprint": done.fingerprint,
+                "splits": splits,
+                "problems": [{"path": p.path, "kind": p.kind, "what": p.what} for p in done.problems],
+            }
         )
+        return
+    console.result(f"{done.out}: {done.n_images} captures, {done.n_made} written, {done.n_kept} up to date")
+    for sensor, stretch_before in done.stretches_before.items():
+        now, before = (f"{low:g} to {high:g}" for low, high in (done.stretches[sensor], stretch_before))
+        console.result(f"16-bit {sensor}: {now} become black and white (before: {before}), all written again")
     if done.n_compared:
         console.result(
             f"registration: {done.n_moved} of {done.n_compared} SAR captures moved (registration.csv)"
         )
     columns = list(splits[0]) if splits else []
-    console.table("locations to train on and held out", columns, [list(row.values()) for row in splits])
+    console.table("training and held-out locations", columns, [list(row.values()) for row in splits])
     _show_grouped((p.kind, p.path, p.what) for p in done.problems)
 
 
 @app.command()
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder for the made archives.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the synthetic archives.")],
     locations: Annotated[
         int, typer.Option("--locations", min=4, help="Locations over the four cities.")
     ] = 12,
     tiles: Annotated[int, typer.Option("--tiles", min=2, help="EO/SAR tiles.")] = 48,
-    test_images: Annotated[int, typer.Option("--test-images", min=1, help="Test inputs a task.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same bytes.")] = 0,
+    test_images: Annotated[int, typer.Option("--test-images", min=1, help="Test inputs per task.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed writes the same bytes.")] = 0,
     chip: Annotated[
-        int, typer.Option("--chip", min=64, help="Side of a location's chip, about, in pixels.")
+        int, typer.Option("--chip", min=64, help="Approximate side of a location's chip in pixels.")
     ] = 320,
     infrared: Annotated[Infrared, typer.Option("--infrared", help="gray: exactly 1.3 x the mean of RGB.")] = (
         Infrared.vegetation
@@ -198,11 +192,11 @@ def synth(
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
 ) -> None:
-    """Made scenes in the challenge's own folder layout, with its nuisances."""
+    """Writes synthetic scenes in the challenge's folder layout, with its nuisances."""
     from pbvs.scenes.synth import make_archives
 
     with console.progress("synth") as advance:
-        made = make_archives(
+        written = make_archives(
             out,
             locations=locations,
             tiles=tiles,
@@ -214,25 +208,25 @@ def synth(
             progress=advance,
         )
     if json:
-        nuisances = [{"path": str(path), "nuisance": words} for path, words in made.nuisances]
-        console.result_json({"out": str(out), "files": made.files, "nuisances": nuisances})
+        nuisances = [{"path": str(path), "nuisance": nuisance} for path, nuisance in written.nuisances]
+        console.result_json({"out": str(out), "files": written.files, "nuisances": nuisances})
         return
-    console.result(f"{out}: {made.files} files; made difficult on purpose:")
-    _show_grouped((words, str(path.relative_to(out)), "") for path, words in made.nuisances)
+    console.result(f"{out}: {written.files} files, with nuisances on purpose:")
+    _show_grouped((nuisance, str(path.relative_to(out)), "") for path, nuisance in written.nuisances)
 
 
 @app.command()
 def show(
-    data: Annotated[Path, typer.Argument(help="A folder that `pbvs data prepare` wrote.")],
+    data: Annotated[Path, typer.Argument(help="Folder written by `pbvs data prepare`.")],
     location: Annotated[
         str | None,
-        typer.Option("--location", help="LOCATION, or CITY/LOCATION; without it all are listed."),
+        typer.Option("--location", help="LOCATION, or CITY/LOCATION; default: list all locations."),
     ] = None,
-    city: Annotated[str | None, typer.Option("--city", help="Only this city's.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The page (.png).")] = None,
+    city: Annotated[str | None, typer.Option("--city", help="Only locations of this city.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The page to write (.png).")] = None,
     overwrite: OverwriteFlag = False,
 ) -> None:
-    """A page to look at: a location's captures with their masks, and SAR over RGB."""
+    """Draws a page of one location: its captures with their masks, and SAR over RGB."""
     from pbvs.core.errors import UsageError
     from pbvs.dataset.index import PreparedData
     from pbvs.report.location import find_location, locations_table, write_page
@@ -245,21 +239,22 @@ def show(
         return
     if out is not None:
         raise UsageError("a page shows one location", next_step="give --location, or leave out --out")
-    listed = locations_table(prepared, city)
-    shown = listed.groupby("family").head(_LISTED_OF_A_FAMILY)
-    console.table(f"{len(listed)} locations in {data}", list(shown.columns), shown.values.tolist())
-    if len(shown) < len(listed):
-        console.result(f"... and {len(listed) - len(shown)} more; a wrong --location names the nearest")
+    locations = locations_table(prepared, city)
+    head = locations.groupby("family").head(_MOST_PER_FAMILY)
+    console.table(f"{len(locations)} locations in {data}", list(head.columns), head.values.tolist())
+    if len(head) < len(locations):
+        more = len(locations) - len(head)
+        console.result(f"... and {more} more; the error for an unknown --location names the nearest")
 
 
-def _show_grouped(told: Iterable[tuple[str, str, str]]) -> None:
-    """(kind, path, what) by kind, the first few of each; --json has all of them."""
+def _show_grouped(rows: Iterable[tuple[str, str, str]]) -> None:
+    """Shows rows of (kind, path, message) by kind, the first few of each; --json has all of them."""
     by_kind: dict[str, list[str]] = {}
-    for kind, path, what in told:
-        by_kind.setdefault(kind, []).append(f"{path}: {what}" if what else path)
-    for kind, found in sorted(by_kind.items()):
-        console.result(f"{len(found)} x {kind}")
-        for line in found[:_SHOWN_OF_A_KIND]:
+    for kind, path, message in rows:
+        by_kind.setdefault(kind, []).append(f"{path}: {message}" if message else path)
+    for kind, lines in sorted(by_kind.items()):
+        console.result(f"{len(lines)} x {kind}")
+        for line in lines[:_MOST_PER_KIND]:
             console.result(f"  {line}")
-        if len(found) > _SHOWN_OF_A_KIND:
-            console.result(f"  ... and {len(found) - _SHOWN_OF_A_KIND} more")
+        if len(lines) > _MOST_PER_KIND:
+            console.result(f"  ... and {len(lines) - _MOST_PER_KIND} more")

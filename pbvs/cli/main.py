@@ -67,8 +67,8 @@ def command_line(args: Sequence[str]) -> typer.Typer:
 
 def main() -> NoReturn:
     """Runs the command line and exits with its code."""
-    # OpenMP's threads spin while they wait, and on a machine with other work they then wait for each other:
-    # measured ten times slower on two busy cores. Must be set before torch is first imported.
+    # Threads that spin while they wait make each other wait on a machine with other work: measured ten times
+    # slower on two busy cores. Must be set before torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = command_line(sys.argv[1:])(standalone_mode=False)

@@ -70,7 +70,9 @@ RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of the training
 DeviceOption = Annotated[Device, typer.Option("--device", help="Device of the networks.")]
 PrecisionOption = Annotated[
     Precision,
-    typer.Option("--precision", help="bf16-mixed: faster on devices with bfloat16; 16-mixed: for older GPUs."),
+    typer.Option(
+        "--precision", help="bf16-mixed: faster on devices with bfloat16; 16-mixed: for older GPUs."
+    ),
 ]
 DataWorkersOption = Annotated[
     int,

@@ -26,15 +26,12 @@ def report(
     test: Annotated[Path, typer.Option("--test", help="Root of the test inputs, one folder per task.")],
     page: Annotated[Path, typer.Option("--page", help="The HTML file to write.")],
     targets: TargetsOption = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", help="Another such folder, to compare with.")
-    ] = None,
+    against: Annotated[Path | None, typer.Option("--against", help="Another one, to compare.")] = None,
     figure: Annotated[
         list[Path] | None, typer.Option("--figure", help="An SVG of `pbvs calibrate --plot`; repeatable.")
     ] = None,
     images: Annotated[
-        int,
-        typer.Option("--images", min=3, help="Most images per task: the best, the worst and some between."),
+        int, typer.Option("--images", min=3, help="Most images per task: best, worst, and some between.")
     ] = 60,
     full: Annotated[
         bool, typer.Option("--full", help="Also write the images in full size, next to the page.")

@@ -27,18 +27,16 @@ if TYPE_CHECKING:
 
 
 def score(
-    pred: Annotated[
-        Path, typer.Argument(help="Predictions: one task's images with --task, else task folders.")
-    ],
-    target: Annotated[Path, typer.Argument(help="Targets, in the same way.")],
-    task: Annotated[str | None, typer.Option("--task", help="The one task that both folders hold.")] = None,
+    pred: Annotated[Path, typer.Argument(help="Predictions: the images of --task, or one folder per task.")],
+    target: Annotated[Path, typer.Argument(help="Targets, in the same layout.")],
+    task: Annotated[str | None, typer.Option("--task", help="The only task that both folders hold.")] = None,
     against: Annotated[
         Path | None,
         typer.Option("--against", help="Other predictions for the same targets, to compare with."),
     ] = None,
     subset: Annotated[
         int | None,
-        typer.Option("--subset", min=2, help="Also the mean score of random subsets of so many images."),
+        typer.Option("--subset", min=2, help="Also the mean score of random subsets of this many images."),
     ] = None,
     rules: RulesOption = Rules.y2024,
     fid_layer: LayerOption = 64,
@@ -48,14 +46,14 @@ def score(
     lpips: LpipsOption = LpipsNet.vgg,
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the score there; - for stdout.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write a row an image there.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the score here; - for stdout.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV with one row per image.")] = None,
     columns: Annotated[
         bool,
-        typer.Option("--columns", help="Also PSNR, SSIM, MAE, NCC, VIF and angular error, at some cost."),
+        typer.Option("--columns", help="Also PSNR, SSIM, MAE, NCC, VIF and angular error; this is slower."),
     ] = False,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Remember features of images for the next scoring.")
+        bool, typer.Option("--cache/--no-cache", help="Keep the images' features for the next score.")
     ] = True,
     ledger: Annotated[
         bool, typer.Option("--ledger/--no-ledger", help="Add the score to the ledger, see `pbvs board`.")
@@ -70,91 +68,88 @@ def score(
     from pbvs.score.scorer import Scorer
     from pbvs.submission.ledger_rows import note_score
 
-    ranking = ScoreConfig(rules.value, fid_layer, arctan_weight)
-    made_by = Scorer.remembering if cache else Scorer
-    judge = made_by(weights.value, lpips.value, device_of_process(device.value))
-    judge.takes_columns = columns
-    share = started_process_group()
+    config = ScoreConfig(rules.value, fid_layer, arctan_weight)
+    new_scorer = Scorer.remembering if cache else Scorer
+    scorer = new_scorer(weights.value, lpips.value, device_of_process(device.value))
+    scorer.takes_columns = columns
+    group = started_process_group()
 
-    def scored(predictions: Path, words: str) -> ScoreReport:
-        with console.progress(words) if share.rank == 0 else nullcontext() as advance:
+    def scored(predictions: Path, label: str) -> ScoreReport:
+        with console.progress(label) if group.rank == 0 else nullcontext() as advance:
             if task is None:
-                return score_folders(judge, predictions, target, None, ranking, progress=advance, share=share)
-            return score_folder(judge, task, predictions, target, ranking, progress=advance, share=share)
+                return score_folders(scorer, predictions, target, None, config, progress=advance, share=group)
+            return score_folder(scorer, task, predictions, target, config, progress=advance, share=group)
 
     report = scored(pred, "score")
-    told = report.to_json()
+    result = report.to_json()
     if subset is not None:
-        told["subsets"] = {name: asdict(found) for name, found in report.subsets(subset).items()}
+        result["subsets"] = {name: asdict(found) for name, found in report.subsets(subset).items()}
     if against is not None:
-        compared = report.against(scored(against, "against"))
-        told["against"] = {
-            name: asdict(found) | {"difference": found.difference} for name, found in compared.items()
+        comparisons = report.against(scored(against, "against"))
+        result["against"] = {
+            name: asdict(found) | {"difference": found.difference} for name, found in comparisons.items()
         }
-    if share.rank:
-        return  # of several processes, the first one tells
+    if group.rank:
+        return  # only the first process reports
     if ledger:
-        folders = {name: pred if task else pred / name for name in told["tasks"]}
-        note_score(told, folders, target)
-    to_stdout = json is not None and str(json) == "-"
-    write_score(report, None if to_stdout else json, csv, told)
+        folders = {name: pred if task else pred / name for name in result["tasks"]}
+        note_score(result, folders, target)
+    to_stdout = str(json) == "-"
+    write_score(report, None if to_stdout else json, csv, result)
     if to_stdout:
-        console.result_json(told)
+        console.result_json(result)
         return
-    show_score(report)
-    for name, found in told.get("subsets", {}).items():
-        console.result(f"{name} {_at_subset(found)}")
-    for name, found in told.get("against", {}).items():
-        console.result(f"{name} against {against}: {_verdict(found)}")
-
-
-def _at_subset(found: dict[str, Any]) -> str:
-    """A score at a given number of images, in a line."""
-    mean = f"at {found['images']} images: {found['score']:.4f} +- {found['score_sd']:.4f}"
-    return f"{mean} (standard deviation over {found['subsets']} subsets)"
-
-
-def _verdict(found: dict[str, Any]) -> str:
-    """A comparison in a line."""
-    numbers = f"{found['score']:.4f} to {found['other']:.4f}"
-    if found["interval95"] is None:
-        return f"{numbers}; with so many images and features no certainty is taken"
-    word = "better" if found["difference"] < 0 else "worse" if found["difference"] > 0 else "the same"
-    low, high = found["interval95"]
-    return (
-        f"{numbers}, {word}, {found['certainty']:.0%} certain; difference 95 % from {low:+.4f} to {high:+.4f}"
-    )
-
-
-def show_score(report: ScoreReport) -> None:
-    """The score as a table, with everything that a number needs beside it to mean something."""
-    told = report.to_json()
-    layer, kind = told["fid_layer"], told["weights"]["kind"]
-    rows = []
-    for task, s in told["tasks"].items():
-        low, high = s["interval95"] or ("-", "-")
-        rows.append(
-            (task, s["images"], s["fid"][str(layer)], s["lpips"], s["l1"], s["l2"], s["score"], low, high)
+    _show(result)
+    for name, found in result.get("subsets", {}).items():
+        console.result(
+            f"{name} at {found['images']} images: {found['score']:.4f} +- {found['score_sd']:.4f} "
+            f"(standard deviation over {found['subsets']} subsets)"
         )
+    for name, found in result.get("against", {}).items():
+        console.result(f"{name} against {against}: {_comparison(found)}")
+
+
+def _show(result: dict[str, Any]) -> None:
+    """The score as a table, with everything that decides what the numbers mean."""
+    layer, lpips = result["fid_layer"], result["lpips"]
+    rows = []
+    for task, s in result["tasks"].items():
+        errors = (s["fid"][str(layer)], s["lpips"], s["l1"], s["l2"], s["score"])
+        rows.append((task, s["images"], *errors, *(s["interval95"] or ("-", "-"))))
     columns = ("task", "images", f"FID@{layer}", "LPIPS", "L1", "L2", "score", "95 % from", "to")
-    made_by = f"rules {told['rules']} (P = {told['pixel_term'].upper()}), FID of {layer} dimensions"
-    weight = "" if told["arctan_weight"] == 1.0 else f" times {told['arctan_weight']:g} inside the arctan"
-    lpips = f"LPIPS {told['lpips']['net']} {told['lpips']['version']}"
-    console.table(f"{made_by}{weight}, {lpips}, {kind} weights, lower is better", columns, rows)
-    missing = f" (1 each for {', '.join(told['missing'])})" if told["missing"] else ""
-    low, high = told["overall_interval95"] or (None, None)
-    interval = "" if low is None else f", 95 % from {low:.4f} to {high:.4f}"
-    console.result(f"overall {told['overall']:.4f}{interval}{missing}")
-    for task, s in told["tasks"].items():
-        if small := s["fid_layers_short_of_images"]:
-            layers = ", ".join(str(d) for d in small)
+    title = f"rules {result['rules']} (P = {result['pixel_term'].upper()}), FID of {layer} dimensions"
+    if result["arctan_weight"] != 1.0:
+        title += f" times {result['arctan_weight']:g} inside the arctan"
+    kind = f"{result['weights']['kind']} weights, lower is better"
+    console.table(f"{title}, LPIPS {lpips['net']} {lpips['version']}, {kind}", columns, rows)
+    overall = f"overall {result['overall']:.4f}"
+    if result["overall_interval95"]:
+        low, high = result["overall_interval95"]
+        overall += f", 95 % from {low:.4f} to {high:.4f}"
+    if result["missing"]:
+        overall += f" (1 each for {', '.join(result['missing'])})"
+    console.result(overall)
+    for task, s in result["tasks"].items():
+        if s["fid_layers_short_of_images"]:
+            layers = ", ".join(map(str, s["fid_layers_short_of_images"]))
             console.result(
-                f"{task}: {s['images']} images are too few for a settled FID of {layers} dimensions"
+                f"{task}: {s['images']} images are too few for a stable FID of {layers} dimensions"
             )
         if s.get("columns"):
-            shown = (f"{k} {v:.4f}" if v is not None else f"{k} -" for k, v in s["columns"].items())
-            console.result(f"{task}: {', '.join(shown)}")
+            means = (f"{k} -" if v is None else f"{k} {v:.4f}" for k, v in s["columns"].items())
+            console.result(f"{task}: {', '.join(means)}")
         if s["n_resampled"]:
             console.result(f"{task}: {s['n_resampled']} predictions were resampled to their target's size")
-    if told["marked"]:
-        console.result(told["marked"])
+    if result["marked"]:
+        console.result(result["marked"])
+
+
+def _comparison(found: dict[str, Any]) -> str:
+    """Two scores, which is better, and how certain that is."""
+    scores = f"{found['score']:.4f} to {found['other']:.4f}"
+    if found["interval95"] is None:
+        return f"{scores}; too few images for this many features to say how certain"
+    outcome = "better" if found["difference"] < 0 else "worse" if found["difference"] > 0 else "the same"
+    low, high = found["interval95"]
+    certainty = f"{found['certainty']:.0%} certain; difference 95 % from {low:+.4f} to {high:+.4f}"
+    return f"{scores}, {outcome}, {certainty}"

@@ -16,17 +16,12 @@ if TYPE_CHECKING:
 
 AllowConstant = Annotated[
     bool,
-    typer.Option(
-        "--allow-constant", help="Accept images of one constant value, as from inputs without valid pixels."
-    ),
+    typer.Option("--allow-constant", help="Accept images of one constant value, as from empty inputs."),
 ]
 
 AllowSize = Annotated[
     bool,
-    typer.Option(
-        "--allow-size",
-        help="Accept images of another size; the evaluation resamples them, at a cost in score.",
-    ),
+    typer.Option("--allow-size", help="Accept other sizes; the evaluation resamples, at a cost in score."),
 ]
 
 
@@ -46,10 +41,7 @@ def build(
     out: Annotated[Path, typer.Option("--out", help="The zip to write.")],
     runtime: Annotated[
         float | None,
-        typer.Option(
-            "--runtime",
-            help="Seconds per image for the readme; default: as measured by `pbvs translate`.",
-        ),
+        typer.Option("--runtime", help="Seconds per image; default: as measured by `pbvs translate`."),
     ] = None,
     gpu: Annotated[bool, typer.Option("--gpu/--cpu", help="The hardware of the readme.")] = False,
     extra_data: Annotated[bool, typer.Option("--extra-data/--no-extra-data")] = False,
@@ -65,8 +57,7 @@ def build(
         ),
     ] = None,
     bands: Annotated[
-        Bands,
-        typer.Option("--bands", help="rgb: one-band tasks as RGB too, which the platform accepts."),
+        Bands, typer.Option("--bands", help="rgb: one-band tasks as RGB too, which the platform accepts.")
     ] = Bands.task,
     force_large: Annotated[bool, typer.Option("--force-large", help="Allow a zip over 1 GB.")] = False,
     allow_constant: AllowConstant = False,

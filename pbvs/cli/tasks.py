@@ -78,4 +78,6 @@ def _dotted(value: object, prefix: str = "") -> list[tuple[str, object]]:
     """Nested tables as pairs of a dotted key and a value."""
     if not isinstance(value, dict):
         return [(prefix, value)]
-    return [pair for key, v in value.items() for pair in _dotted(v, f"{prefix}.{key}" if prefix else str(key))]
+    return [
+        pair for key, v in value.items() for pair in _dotted(v, f"{prefix}.{key}" if prefix else str(key))
+    ]

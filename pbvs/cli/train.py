@@ -39,9 +39,9 @@ def train(
     data: Annotated[Path, typer.Option("--data", help="Folder written by `pbvs data prepare`.")],
     validation_data: Annotated[
         Path | None,
-        typer.Option("--validation-data", help="Folder with the held-out locations, prepared at the task's size."),
+        typer.Option("--validation-data", help="The held-out locations, prepared at the task's size."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: TASK in --runs.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default: TASK in --runs.")] = None,
     runs: RunsOption = Path("runs"),
     resume: Annotated[
         bool | None,
@@ -56,7 +56,7 @@ def train(
     weights: WeightsOption = Weights.official,
     device: DeviceOption = Device.auto,
     devices: Annotated[
-        int | None, typer.Option("--devices", min=1, help="Number of devices; default: one, or as torchrun sets.")
+        int | None, typer.Option("--devices", min=1, help="Default: one, or as torchrun sets.")
     ] = None,
     nodes: Annotated[int, typer.Option("--nodes", min=1, help="Number of machines, as for torchrun.")] = 1,
     precision: PrecisionOption = Precision.fp32,
@@ -76,10 +76,10 @@ def train(
     if not graph.trained:
         next_step = f"`pbvs translate {task} ...` runs it without training"
         raise UsageError(f"{task} has no node to train", next_step=next_step)
-    run_folders = Runs(runs, elsewhere={task: out} if out else {})
+    folders = Runs(runs, elsewhere={task: out} if out else {})
     trainings = [
         NodeTraining(
-            task_set, task, node, data, run_folders, weights.value, precision.value, validation=validation_data
+            task_set, task, node, data, folders, weights.value, precision.value, validation=validation_data
         )
         for node in graph.trained
     ]
@@ -99,8 +99,7 @@ def _train(training: NodeTraining, mode: Mode, fabric: Fabric, data_workers: int
     from pbvs.pipeline.train import train_node
 
     first = fabric.is_global_zero
-    label = f"{training.spec.task}.{training.node.name}"
-    with console.progress(label) if first else nullcontext() as advance:
+    with console.progress(training.name) if first else nullcontext() as advance:
 
         def report(done: int, total: int, losses: Mapping[str, float]) -> None:
             if advance is not None:

@@ -45,10 +45,8 @@ def translate(
         typer.Option("--checkpoint", help="Weights file or run folder; default: the run in --runs."),
     ] = None,
     runs: RunsOption = Path("runs"),
-    start: Annotated[
-        str | None, typer.Option("--from", help="First node to run; it reads the inputs.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last node to run.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First node; it reads the inputs.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last node.")] = None,
     set_: SetOption = None,
     tasks: TasksFolderOption = None,
     solution: SolutionOption = None,
@@ -57,19 +55,14 @@ def translate(
         TranslatePrecision,
         typer.Option("--precision", help="bf16-mixed: faster on devices with bfloat16, but less exact."),
     ] = TranslatePrecision.fp32,
-    batch: Annotated[
-        int, typer.Option("--batch", min=1, help="Images per pass of the networks.")
-    ] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per pass of the networks.")] = 1,
     strips: Annotated[
         bool,
-        typer.Option(
-            "--strips",
-            help="Compute layer by layer in strips of rows, with scratch files in TMPDIR: the same images "
-            "with little memory. Used without this option too when memory runs out.",
-        ),
+        typer.Option("--strips", help="Compute in strips, on disk (TMPDIR); automatic when memory runs out."),
     ] = False,
     format: Annotated[
-        Format, typer.Option("--format", help="tiff keeps the georeference of an input; png is for submissions.")
+        Format,
+        typer.Option("--format", help="tiff keeps the georeference of an input; png is for submissions."),
     ] = Format.png,
     overwrite: OverwriteFlag = False,
     json: JsonFlag = False,
@@ -88,16 +81,10 @@ def translate(
     from pbvs.pipeline.translator import Translator
 
     task_set = task_set_with(tasks_folder(solution, tasks), task, set_)
-    graph = task_set.graph(task)
+    run_folders = runs_with(task_set, task, runs, checkpoint)
+    part = task_set.graph(task).part(start, end)
     options = InferenceOptions(precision.value, strips)
-    translator = Translator(
-        task_set,
-        task,
-        runs_with(task_set, task, runs, checkpoint),
-        device_of_process(device.value),
-        graph.part(start, end),
-        options,
-    )
+    translator = Translator(task_set, task, run_folders, device_of_process(device.value), part, options)
     group = started_process_group()
     with console.progress(f"{task}.translate") if group.rank == 0 else nullcontext() as advance:
         done = translate_folder(
@@ -124,7 +111,8 @@ def translate(
             }
         )
         return
-    kept = "" if done.new_images == done.images else f" ({done.images - done.new_images} existed already)"
-    console.result(f"{done.images} images{kept}, {done.seconds_per_image:.3f} s each: {out}")
+    kept = done.images - done.new_images
+    existed = f" ({kept} existed already)" if kept else ""
+    console.result(f"{done.images} images{existed}, {done.seconds_per_image:.3f} s each: {out}")
     if done.weights:
         console.result(done.weights)

@@ -1,4 +1,4 @@
-"""`pbvs weights`: the weights of FID, LPIPS and VGG; `pbvs weights export`: trained weights for other code."""
+"""`pbvs weights`: the weights of FID, LPIPS and VGG, and trained weights for other programs."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def export(
     system = system_named(record.system)
     config = system.config.model_validate(record.config)
     written = system.load().export(config, record.bands, states, out, overwrite=overwrite)
-    console.result(f"{checkpoint}: {record.task}, {record.images_seen} training images")
+    console.result(f"{checkpoint}: {record.task}.{record.node} after {record.images_seen} training images")
     for path, summary in written.items():
         console.result(f"{path}: {summary}")
 

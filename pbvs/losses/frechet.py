@@ -86,6 +86,8 @@ class FrechetLoss(nn.Module):
     """
 
     queue: Tensor
+    mean: Tensor
+    root: Tensor
 
     def __init__(self, moments: Moments, queue: int = 192, arctan_weight: float | None = 1.0):
         super().__init__()

@@ -126,7 +126,7 @@ class Translator:
     def weights_used(self) -> str:
         """A line for people: which weights of how many images are in use; empty without any."""
         return "; ".join(
-            f"{name}: {path.stem} weights, {self.images_seen[name]} images"
+            f"{name}: {path.stem} weights from {self.images_seen[name]} training images"
             for name, path in sorted(self.weights.items())
         )
 
