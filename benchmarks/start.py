@@ -49,7 +49,8 @@ WRITE_PREDICTIONS = """
 import numpy as np
 from pathlib import Path
 from pbvs.core.pixels import write_png
-for task, side_px, bands in (("sar2eo", 256, 1), ("sar2rgb", 1024, 3), ("rgb2ir", 1024, 1), ("sar2ir", 1024, 1)):
+tasks = {"sar2eo": (256, 1), "sar2rgb": (1024, 3), "rgb2ir": (1024, 1), "sar2ir": (1024, 1)}
+for task, (side_px, bands) in tasks.items():
     ramp = np.linspace(0, 255, side_px).astype(np.uint8)
     write_png(Path("predictions") / task / "0.png", np.repeat(np.add.outer(ramp, ramp)[:, :, None], bands, 2))
 """

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WIDTH_WITHOUT_TERMINAL = 140
 _SECONDS_BETWEEN_LINES = 15.0
+_CONTROL = dict.fromkeys(map(ord, "\a\b\v\f\r"))  # characters that no line may contain
 
 
 @dataclass
@@ -24,21 +27,32 @@ class Settings:
 
 
 SETTINGS = Settings()
-OUT = Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL)
-ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH_WITHOUT_TERMINAL)
 
 Advance = Callable[..., None]
 """Reports progress: `advance(done, total, text="")`."""
 
 
 def say(line: str, style: str | None = None) -> None:
-    """Prints one log line to stderr."""
-    ERR.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Prints one log line to stderr; `style` is Rich's, for a terminal."""
+    if sys.stderr.isatty():
+        rich_console(stderr=True).print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    else:
+        sys.stderr.write(line.translate(_CONTROL) + "\n")
 
 
 def result(line: str) -> None:
     """Prints one line of the result to stdout."""
-    OUT.print(line, markup=False, highlight=False, soft_wrap=True)
+    sys.stdout.write(line.translate(_CONTROL) + "\n")
+    sys.stdout.flush()
+
+
+@cache
+def rich_console(*, stderr: bool) -> Console:
+    """Rich's console, which is imported only for tables, bars and colours."""
+    from rich.console import Console
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL)
 
 
 def result_json(value: Any) -> None:
@@ -58,13 +72,13 @@ def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[obj
         rich_table.add_column(name, justify="right" if rows and numeric else "left", overflow="fold")
     for row in rows:
         rich_table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
-    OUT.print(rich_table, markup=False, highlight=False)
+    rich_console(stderr=False).print(rich_table, markup=False, highlight=False)
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Advance]:
     """Yields `advance(done, total, text="")`: a bar on a terminal, elsewhere a line every 15 seconds."""
-    if not ERR.is_terminal:
+    if not sys.stderr.isatty():
         last = time.monotonic()
 
         def print_line(done: int, total: int, text: str = "") -> None:
@@ -84,7 +98,7 @@ def progress(label: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=ERR, transient=True) as bars:
+    with Progress(*columns, console=rich_console(stderr=True), transient=True) as bars:
         bar = bars.add_task(label, total=None, text="")
 
         def move_bar(done: int, total: int, text: str = "") -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +22,8 @@ COMMANDS = (
 )
 """Every command is a module here, with a function of its name or, for a group, an `app`."""
 
+# Commands without linear algebra: numpy's BLAS threads would only spin until such a short process ends.
+_NO_BLAS = ("tasks", "solutions", "data", "submit", "board")
 _INTERRUPTED = 130  # Typer's code for Ctrl-C
 
 # Typer's error of all misuse has no public name of its own: BadParameter < UsageError < this.
@@ -31,7 +32,7 @@ _MISUSE: Any = typer.BadParameter.__mro__[2]
 
 def _version(value: bool) -> None:
     if value:
-        console.OUT.print(f"pbvs {pbvs.__version__}", highlight=False)
+        console.result(f"pbvs {pbvs.__version__}")
         raise typer.Exit
 
 
@@ -42,12 +43,11 @@ def _common(
     console.SETTINGS.verbose = verbose
 
 
-def command_line(args: Sequence[str]) -> typer.Typer:
-    """The command line for these arguments: only the command that they begin with, else all of them.
+def command_line(first: str) -> typer.Typer:
+    """The command line: of only one command where the arguments begin with it, else of all.
 
     Typer reads the signature of every command that it has, which takes longer than most of the light ones.
     """
-    first = next((arg for arg in args if arg not in ("-v", "--verbose")), "")
     app = typer.Typer(
         name="pbvs",
         help="From the archives of the PBVS aerial image translation challenge to a checked zip.",
@@ -70,11 +70,14 @@ def main() -> NoReturn:
     # Threads that spin while they wait make each other wait on a machine with other work: measured ten times
     # slower on two busy cores. Must be set before torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    first = next((arg for arg in sys.argv[1:] if arg not in ("-v", "--verbose")), "")
+    if first in _NO_BLAS:
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles, then they sleep
     try:
-        code = command_line(sys.argv[1:])(standalone_mode=False)
+        code = command_line(first)(standalone_mode=False)
     except PbvsError as error:
         if console.SETTINGS.verbose:
-            console.ERR.print_exception()
+            console.rich_console(stderr=True).print_exception()
         console.say(f"error: {error}", style="red")
         sys.exit(error.exit_code)
     except _MISUSE as error:

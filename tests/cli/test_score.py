@@ -1,4 +1,4 @@
-"""`pbvs score`: comparisons, subsets, and what stands beside every number."""
+"""`pbvs score`: comparisons, subsets, and what is printed with every number."""
 
 import json
 import os
@@ -25,64 +25,64 @@ def score(done, pbvs):
 
 
 def test_against_other_predictions(done, score, tmp_path):
-    made, worse = done.targets / "sar2rgb", tmp_path / "worse"
-    shutil.copytree(made, worse)
+    pred, worse = done.targets / "sar2rgb", tmp_path / "worse"
+    shutil.copytree(pred, worse)
     for path in pixels.list_images(worse):
         image = pixels.read_image(path)
         path.unlink()
         pixels.write_png(path.with_suffix(".png"), np.clip(image.astype(int) + 60, 0, 255).astype(np.uint8))
-    told = score(made, "--against", worse, "--json", "-")
-    assert told.code == 0, told.err
-    found = json.loads(told.out)["against"]["sar2rgb"]
+    ended = score(pred, "--against", worse, "--json", "-")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)["against"]["sar2rgb"]
     assert found["score"] == 0.0 < found["other"]
     assert found["difference"] == -found["other"]
     assert found["certainty"] == 1.0
-    text = score(worse, "--against", made)
+    text = score(worse, "--against", pred)
     assert "worse, 100% certain; difference 95 % from +" in text.out
     assert "better," not in text.out
 
 
 def test_subsets_of_the_board_s_size(done, score):
-    made = done.root / "out" / "predictions" / "sar2rgb"
-    told = json.loads(score(made, "--subset", 2, "--json", "-").out)
-    assert (told["subsets"]["sar2rgb"]["images"], told["subsets"]["sar2rgb"]["subsets"]) == (2, 100)
-    assert "sar2rgb at 2 images: " in score(made, "--subset", 2).out
-    too_many = score(made, "--subset", 4)
+    pred = done.root / "out" / "predictions" / "sar2rgb"
+    found = json.loads(score(pred, "--subset", 2, "--json", "-").out)["subsets"]["sar2rgb"]
+    assert (found["images"], found["subsets"]) == (2, 100)
+    assert "sar2rgb at 2 images: " in score(pred, "--subset", 2).out
+    too_many = score(pred, "--subset", 4)
     assert (too_many.code, "a subset of 4 cannot be taken of 3 images" in too_many.err) == (2, True)
 
 
-def test_everything_that_makes_the_number_stands_beside_it(done, score):
-    made = done.root / "out" / "predictions" / "sar2rgb"
-    text = score(made, "--rules", "2026", "--fid-layer", 768, "--arctan-weight", 0.1, "--lpips", "alex")
+def test_everything_that_decides_the_number_is_printed_with_it(done, score):
+    pred = done.root / "out" / "predictions" / "sar2rgb"
+    text = score(pred, "--rules", "2026", "--fid-layer", 768, "--arctan-weight", 0.1, "--lpips", "alex")
     title = " ".join(text.out.split())
     assert "rules 2026 (P = L1), FID of 768 dimensions times 0.1 inside the arctan, LPIPS alex 0.1" in title
     assert "standin weights" in title
-    told = json.loads(score(made, "--arctan-weight", 0.1, "--json", "-").out)
-    assert (told["arctan_weight"], told["fid_layer"], told["pixel_term"]) == (0.1, 64, "l2")
-    low, high = told["overall_interval95"]
-    assert low <= told["overall"] <= high
-    assert score(made, "--arctan-weight", 0).code == 2
+    result = json.loads(score(pred, "--arctan-weight", 0.1, "--json", "-").out)
+    assert (result["arctan_weight"], result["fid_layer"], result["pixel_term"]) == (0.1, 64, "l2")
+    low, high = result["overall_interval95"]
+    assert low <= result["overall"] <= high
+    assert score(pred, "--arctan-weight", 0).code == 2
 
 
-def test_two_processes_share_the_work_and_one_tells(done, score):
-    made = done.root / "out" / "predictions" / "sar2rgb"
-    words = ("--task", "sar2rgb", "--weights", "standin", "--device", "cpu", "--no-cache", "--json", "-")
-    started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pbvs", "score"]
+def test_two_processes_share_the_work_and_one_prints(done, score):
+    pred = done.root / "out" / "predictions" / "sar2rgb"
+    options = ("--task", "sar2rgb", "--weights", "standin", "--device", "cpu", "--no-cache", "--json", "-")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pbvs", "score"]
 
     def together(predictions):
         return subprocess.run(
-            [*started, str(predictions), str(done.targets / "sar2rgb"), *words],
+            [*torchrun, str(predictions), str(done.targets / "sar2rgb"), *options],
             capture_output=True,
             text=True,
             check=False,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         )
 
-    ended = together(made)
+    ended = together(pred)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout) == json.loads(score(made, "--no-cache", "--json", "-").out)
-    last = pixels.list_images(made)[-1]
+    assert json.loads(ended.stdout) == json.loads(score(pred, "--no-cache", "--json", "-").out)
+    last = pixels.list_images(pred)[-1]
     last.write_bytes(last.read_bytes()[:100])
-    ended = together(made)
+    ended = together(pred)
     assert ended.returncode != 0
     assert last.name in ended.stderr

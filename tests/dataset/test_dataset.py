@@ -52,7 +52,7 @@ def rgb_to_ir(data: PreparedData, **options) -> PairDataset:
 
 
 def read_crop(path: Path, valid: np.ndarray, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
-    """A crop of a file as the dataset makes it, the validity of the whole image given."""
+    """A crop of a file as the dataset cuts it, with the validity of the whole image."""
     top, left, height, width = crop.box or (0, 0, *crop.stored_px)
     return crop.cut(read_values(path, crop.box), valid[top : top + height, left : left + width])
 
@@ -243,11 +243,11 @@ def test_corners_of_valid_crops():
 def test_crops_read_their_window_alone(tmp_path, monkeypatch):
     """Of the images and of their masks: 64 pixels of 640 x 480, in whatever number of tries."""
     some = valid_only_at(tmp_path, 480, 640, (0, 150, 480, 490))
-    asked = []
+    reads = []
 
     def spied(read):
         def spy(path, box=None, size_px=None):
-            asked.append((path.name, read.__name__, box, size_px))
+            reads.append((path.name, read.__name__, box, size_px))
             return read(path, box)
 
         return spy
@@ -256,21 +256,21 @@ def test_crops_read_their_window_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_module, "read_valid", spied(read_valid))
     dataset = PairDataset(some, size_px=(480, 640), crop_px=64)
     for n in range(30):
-        asked.clear()
+        reads.clear()
         dataset[n]
-        assert {what for _, _, box, size_px in asked for what in (box[2:], size_px)} == {(64, 64), None}
-        assert [a[:2] for a in asked if a[1] == "read_values"] == [
+        assert {what for _, _, box, size_px in reads for what in (box[2:], size_px)} == {(64, 64), None}
+        assert [a[:2] for a in reads if a[1] == "read_values"] == [
             ("a.tif", "read_values"),
             ("b.tif", "read_values"),
         ]
-        masks = [a[2] for a in asked if a[1] == "read_valid"]
+        masks = [a[2] for a in reads if a[1] == "read_valid"]
         assert masks  # of b alone: a is valid everywhere
-        assert all(a[0] == "b.tif" for a in asked if a[1] == "read_valid")
-        assert {a[2] for a in asked if a[1] == "read_values"} == {masks[-1]}  # the last one tried
+        assert all(a[0] == "b.tif" for a in reads if a[1] == "read_valid")
+        assert {a[2] for a in reads if a[1] == "read_values"} == {masks[-1]}  # the last one tried
     half = PairDataset(some, size_px=(240, 320), crop_px=64)
-    asked.clear()
+    reads.clear()
     half[0]
-    assert {box[2:] for _, _, box, _ in asked} == {(128, 128)}
+    assert {box[2:] for _, _, box, _ in reads} == {(128, 128)}
 
 
 def test_tiles_come_as_they_are(tmp_path):
@@ -328,11 +328,11 @@ def test_an_unreadable_file_is_named_through_workers(tmp_path, workers):
 
 
 def test_errors_and_datasets_pickle(tmp_path):
-    error = ImageError("torn", where="a.tif", next_step="get it again")
+    error = ImageError("truncated", where="a.tif", next_step="get it again")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.what, again.where, again.next_step) == (
         str(error),
-        "torn",
+        "truncated",
         "a.tif",
         "get it again",
     )

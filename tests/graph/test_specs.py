@@ -216,8 +216,8 @@ def test_a_node_behind_another_sees_its_image_in_its_views(tmp_path):
     large = graph.spec.nodes["large"]
     assert graph.upstream(large) == ("small",) and graph.upstream(graph.spec.nodes["small"]) == ()
     assert graph.view_bands(large) == {"source": 1, "target": 3}  # gray, of the three bands of `small`
-    shown = {node["name"]: node.get("views") for node in graph.described()["nodes"]}
-    assert shown["large"] == {"source": "small, gray", "target": "target"} and shown["both"] is None
+    views = {node["name"]: node.get("views") for node in graph.described()["nodes"]}
+    assert views["large"] == {"source": "small, gray", "target": "target"} and views["both"] is None
 
 
 @pytest.mark.parametrize(
