@@ -73,7 +73,8 @@ def frechet_distance(features: Tensor, moments: Moments) -> Tensor:
     nuclear = ((u[:, kept] @ vh[kept]) * product).sum()
     between = (mean - moments.mean).square().sum()
     distance = between + centred.square().sum() + moments.root.square().sum() - 2.0 * nuclear
-    return distance.clamp(min=0.0)
+    positive: Tensor = distance.clamp(min=0.0)
+    return positive
 
 
 class FrechetLoss(nn.Module):

@@ -231,21 +231,21 @@ def test_a_source_of_another_working_size_is_resized_once_and_masks_the_target(t
 @pytest.mark.parametrize("derived_px", [(24, 32), (96, 128), SIZE])
 @pytest.mark.parametrize("crop_px", [16, None])
 def test_a_derived_capture_of_any_size_is_cut_as_the_target_is(tmp_path, derived_px, crop_px):
-    """What is in one place of the source is in that place of what another node made of it."""
+    """What one place of the source holds, the same place of the image that another node computes holds too."""
     valid = np.ones(SIZE, bool)
     valid[:, :28] = False
     target = coordinates(SIZE, 9)
     large = resize(coordinates(SIZE).astype(np.float64), derived_px)
-    made = tmp_path / "node"
+    node_root = tmp_path / "node"
     write_capture(
-        made / "source.tif",
+        node_root / "source.tif",
         np.rint(large).astype(np.uint8),
         resize(valid.astype(np.uint8)[:, :, None], derived_px)[:, :, 0] > 0,
         None,
     )
 
     def derive(one):
-        return replace(one, root=made, height_px=derived_px[0], width_px=derived_px[1])
+        return replace(one, root=node_root, height_px=derived_px[0], width_px=derived_px[1])
 
     views = {"source": View(of="node"), "target": View(of="target"), "before": View(of="source")}
     some = pair(

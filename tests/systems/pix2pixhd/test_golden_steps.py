@@ -236,7 +236,7 @@ def test_rounding_decides_next_to_nothing(run):
 
 
 def test_biases_in_front_of_a_norm_have_no_effect(run):
-    """They alone may differ by whole steps: with the published weights beside them, the networks are equal."""
+    """They alone may differ by whole steps: with the published weights beside them, networks are equal."""
     steps, networks, *_ = run
     ours = copy.deepcopy(networks)
     theirs = {name: from_official(steps.config[name], steps.after[name]) for name in "GD"}
