@@ -16,7 +16,7 @@ TASK  ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench bench-data bench-score bench-train bench-translate bench-submit score submission train-task clean-demo
+.PHONY: help install demo test check format bench bench-data bench-score bench-train bench-translate bench-submit bench-start score submission train-task clean-demo
 .DELETE_ON_ERROR:
 
 help: ## The targets
@@ -81,6 +81,9 @@ bench-translate: install ## Translation beside plain code: SCRATCH=new folder (A
 
 bench-submit: install ## A full set of predictions zipped, beside plain archives: SCRATCH=new folder
 	$(BIN)/python benchmarks/submit.py $(SCRATCH) --record benchmarks/submit/record.md $(ARGS)
+
+bench-start: install ## CPU time and memory of the light commands (ARGS="--beside OTHER_CHECKOUT")
+	$(BIN)/python benchmarks/start.py --record benchmarks/start/record.md $(ARGS)
 
 bench-data: install ## The data layer beside plain loops: SCRATCH=new folder with 10 GB free
 	$(BIN)/python benchmarks/data_layer.py $(SCRATCH) --record benchmarks/data_layer/record.md

@@ -2,9 +2,10 @@
 
     python benchmarks/start.py [--beside OTHER_CHECKOUT] [--record FILE]
 
-The commands run on a small synthetic archive and a zip of one image per task, both written first. CPU seconds
-are user + system, the median of five runs; MB is the peak resident memory. `--help of a command` is the
-slowest of all commands' help pages.
+The commands run on a small synthetic archive and a zip with one image per task, both written first. CPU
+seconds are user + system, the median of five runs; MB is the largest peak of resident memory. The last row is
+the slowest of all commands' help pages. `--beside` runs the same with another checkout of pbvs and prints how
+many times as much CPU time that takes.
 """
 
 from __future__ import annotations
@@ -32,17 +33,8 @@ COMMANDS = {
     "pbvs data scan DIR": ["data", "scan", "archives"],
 }
 HELP = (
-    "tasks",
-    "data",
-    "train",
-    "calibrate",
-    "translate",
-    "score",
-    "match",
-    "submit",
-    "board",
-    "run",
-    "report",
+    *("tasks", "solutions", "data", "train", "calibrate", "translate", "score", "match"),
+    *("submit", "board", "run", "report", "ablate", "weights"),
 )
 # One smooth image per task, of the size and bands that the winning solution's tasks have.
 WRITE_PREDICTIONS = """
@@ -72,8 +64,14 @@ def run(python_path: Path, folder: Path, arguments: list[str]) -> tuple[float, f
     return None if status else (used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6)
 
 
+def commit(checkout: Path) -> str:
+    """The abbreviated hash and date of the checkout's last commit."""
+    command = ["git", "-C", str(checkout), "log", "-1", "--format=%h of %cs"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def measure(python_path: Path, folder: Path, command: list[str]) -> tuple[float, float] | None:
-    """The median of five runs, after one that warms the disk's cache."""
+    """Median CPU seconds and largest peak of five runs, after one that warms the disk's cache."""
     runs = [run(python_path, folder, ["-m", "pbvs", *command]) for _ in range(1 + N_RUNS)][1:]
     if None in runs:
         return None
@@ -103,15 +101,15 @@ def main() -> None:
         pages = [[measure(checkout, folder, [name, "--help"]) for checkout in checkouts] for name in HELP]
     found["--help of a command"] = [max(page[i] for page in pages if page[i]) for i in range(len(checkouts))]
 
-    ratios = ("| | CPU s | peak MB | CPU s beside | peak MB beside | ratio |", "| --- |" + " --- |" * 5)
-    plain = ("| | CPU s | peak MB |", "| --- | --- | --- |")
     lines = [
         "# Start of the commands that need no network",
         "",
         f"{datetime.date.today()}; {processor()}; Python {sys.version.split()[0]}; "
         f"median CPU seconds (user + system) of {N_RUNS} runs, peak resident memory.",
+        *([f"The other checkout is commit {commit(checkouts[1])}."] if args.beside else []),
         "",
-        *(ratios if args.beside else plain),
+        "| | CPU s | peak MB |" + (" other CPU s | other peak MB | ratio of CPU s |" if args.beside else ""),
+        "| --- | --- | --- |" + " --- |" * 3 * bool(args.beside),
     ]
     for label, sides in found.items():
         cells = [

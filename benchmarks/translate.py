@@ -26,7 +26,7 @@ from hardware import processor
 
 from pbvs.core.pixels import resize
 from pbvs.graph.nodes.channel_sums import apply_lut
-from pbvs.pipeline.lut_fit import factor_tables
+from pbvs.pipeline.lut_fit import factor_luts
 
 FACTOR = 1.3
 N_FILES = 12
@@ -96,7 +96,7 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
 
 def gray(size_px: int) -> list[str]:
     rgb = scene(0, size_px, size_px)
-    table = factor_tables(np.array([FACTOR]))[0]
+    table = factor_luts(np.array([FACTOR]))[0]
 
     def floats() -> np.ndarray:
         return np.rint(np.clip(FACTOR * rgb.mean(axis=2), 0, 255)).astype(np.uint8)

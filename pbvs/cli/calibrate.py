@@ -113,8 +113,8 @@ def calibrate(
             graph,
             pairs,
             by.value,
-            judge=scorer,
-            ranking=ScoreConfig(rules.value, fid_layer),
+            scorer=scorer,
+            score_config=ScoreConfig(rules.value, fid_layer),
             progress=lambda what, done, total: advance(done, total),
         )
     _write_files(calibration, graph, plot, csv, write, write_as)
@@ -179,21 +179,23 @@ def _write_files(
 
 
 def _show(found: Calibration) -> None:
-    rows = [(name, f.l1, f.l2, f.l1_heldout or "-", f.l2_heldout or "-") for name, f in found.ways.items()]
+    rows = [
+        (name, f.l1, f.l2, f.l1_heldout or "-", f.l2_heldout or "-") for name, f in found.candidates.items()
+    ]
     title = f"{found.task}: {found.images} pairs of {found.locations} locations, {found.pixels:,} pixels"
     console.table(title, ("gray by", "L1", "L2", "L1 held out", "L2 held out"), rows)
-    if found.candidates:
-        scored = [(c.factor, c.score, *(c.interval95 or ("-", "-"))) for c in found.candidates]
+    if found.scored:
+        scored = [(c.factor, c.score, *(c.interval95 or ("-", "-"))) for c in found.scored]
         console.table("whole score", ("factor", "score", "95 % from", "to"), scored)
     term = "L1" if found.by == "l1" else "L2"
-    low, high = found.flat
+    low, high = found.plateau
     plateau = f"{term} is within 1 % of its lowest from {low:g} to {high:g}"
     console.result(f"best factor by {found.by}: {found.factor:g}; {plateau}")
     folds = ", ".join(f"{factor:g}" for factor in found.fold_factors)
-    console.result(f"without each fifth of the locations: {folds}")
+    console.result(f"with one fifth of the locations left out: {folds}")
     cities = ", ".join(f"{city or 'all'} {factor:g}" for city, factor in found.cities.items())
     console.result(f"by city: {cities}")
-    if found.verdict:
-        console.result(found.verdict)
+    if found.conclusion:
+        console.result(found.conclusion)
     mix = ", ".join(f"{weight:.4f}" for weight in found.weights)
     console.result(f"mix of bands: {mix}, offset {found.offset:+.2f}")

@@ -55,7 +55,7 @@ def match(
         )
         for m in matches[:_MOST_ROWS]
     ]
-    console.table(f"the closest of {len(matches)} rules, {weights.value} weights", columns, rows)
+    console.table(f"the nearest of {len(matches)} rules, {weights.value} weights", columns, rows)
     console.result(conclusion)
     if standin:
         console.result(standin)

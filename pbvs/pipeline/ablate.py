@@ -1,7 +1,7 @@
-"""An ablation as a table of tasks: each row makes the challenge's tasks in its own way, parts are shared.
+"""An ablation as a table of tasks: each row solves the challenge's tasks in its own way, parts are shared.
 
-The rows are data (`tasks/ablation/rows/*.toml`): for each of the challenge's tasks the task file that makes
-it, and what was published. A task that stands in several cells is trained, and translates, once.
+The rows are data (`tasks/ablation/rows/*.toml`): for each of the challenge's tasks the task file that solves
+it, and the published score. A task in several cells is trained and translated once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pbvs.archives.layouts import inputs_folder
 from pbvs.core import pixels
 from pbvs.core.challenge import TASKS
+from pbvs.core.config import Config
 from pbvs.core.device import device_of_process
 from pbvs.core.errors import DataError, TaskError, UsageError, did_you_mean
 from pbvs.core.files import files_fingerprint, fingerprint, write_csv, write_json
@@ -35,25 +36,21 @@ ROWS = "rows/winning_2024.toml"
 TABLE_JSON, TABLE_CSV = "ablation.json", "ablation.csv"
 
 
-class Row(BaseModel):
-    """One row: by challenge task, the task that makes it, and the published scores."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Row(Config):
+    """One row: by challenge task, the task that solves it, and the published scores."""
 
     name: str
     tasks: dict[str, str] = Field(min_length=1)
     published: dict[str, float] = Field(default_factory=dict)
 
 
-class _Rows(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Rows(Config):
     rows: tuple[Row, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A challenge task as one task makes it."""
+    """A challenge task as one task solves it."""
 
     challenge_task: str
     task: str
@@ -64,11 +61,11 @@ def ablation_folder() -> Path:
     return solutions_folder() / "ablation"
 
 
-def read_rows(path: Path, book: TaskSet) -> tuple[Row, ...]:
+def read_rows(path: Path, task_set: TaskSet) -> tuple[Row, ...]:
     """The rows of a table.
 
     Raises:
-        TaskError: the file is missing or wrong, or names a task that is not there or makes something else.
+        TaskError: the file is missing or invalid, or names an unknown task or one that solves another.
     """
     try:
         rows = _Rows.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).rows
@@ -80,12 +77,14 @@ def read_rows(path: Path, book: TaskSet) -> tuple[Row, ...]:
                 raise TaskError(
                     f"{row.name}: {did_you_mean(wanted, list(TASKS))}, not {wanted!r}", where=path
                 )
-            if task not in book.names:
-                raise TaskError(f"{row.name}: no task {task!r}; {did_you_mean(task, book.names)}", where=path)
-            spec = book.spec(task)
+            if task not in task_set.names:
+                raise TaskError(
+                    f"{row.name}: no task {task!r}; {did_you_mean(task, task_set.names)}", where=path
+                )
+            spec = task_set.spec(task)
             if f"{spec.source}2{spec.target}" != wanted:
                 does = f"{task} translates {spec.source} to {spec.target}"
-                raise TaskError(f"{row.name}: {does}, it cannot make {wanted}", where=path)
+                raise TaskError(f"{row.name}: {does}, it cannot solve {wanted}", where=path)
     return rows
 
 
@@ -106,10 +105,10 @@ class Ablation:
 
 
 def ablation(settings: ChainSettings, rows: Sequence[Row]) -> Ablation:
-    """Lays out all that the table needs: prepare, train, translate, score; each part once.
+    """The steps of all cells: prepare, train, translate, score; each part once.
 
     Args:
-        settings: of a chain with its test inputs and targets; `tasks` is not looked at.
+        settings: of a chain with its test inputs and targets; `tasks` is ignored.
         rows: of `read_rows`.
 
     Raises:
@@ -155,9 +154,9 @@ def _score_step(s: ChainSettings, cell: Cell, targets: Path) -> Step:
             s.score_config,
             progress=lambda done, total: s.progress(name, done, total, {}),
         )
-        told = report.to_json()
-        write_json(path, told)
-        return f"{told['tasks'][cell.challenge_task]['score']:.4f}; {path}"
+        summary = report.to_json()
+        write_json(path, summary)
+        return f"{summary['tasks'][cell.challenge_task]['score']:.4f}; {path}"
 
     def provenance() -> dict[str, str]:
         return {
@@ -184,8 +183,8 @@ def write_table(done: Ablation, settings: ChainSettings) -> dict[str, Any]:
         for wanted in TASKS:
             if wanted not in row.tasks or wanted in done.left_out:
                 continue
-            told = json.loads(_score_json(done.out, Cell(wanted, row.tasks[wanted])).read_text("utf-8"))
-            found = told["tasks"][wanted]
+            path = _score_json(done.out, Cell(wanted, row.tasks[wanted]))
+            found = json.loads(path.read_text("utf-8"))["tasks"][wanted]
             scores[wanted] = {
                 "score": found["score"],
                 "interval95": found["interval95"],

@@ -1,4 +1,4 @@
-"""The ledger beside the published boards: every list by its own rules, the lowest score first."""
+"""The ledger among the published boards: one list per set of rules, the lowest score first."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Line:
         name: team, or zip.
         source: `published`; `board`, a real score that was entered; `local`, of `pbvs score`.
         combined: overall score; `scores`: of each task that has one.
-        at: when, for those of the ledger.
-        words: by what rule, weights and how many images a local score was taken.
+        at: time of the entry, for those of the ledger.
+        words: note of a real score; layer, weights and numbers of images of a local one.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Board:
 def boards(entries: Sequence[Entry]) -> list[Board]:
     """The published boards with the ledger's rows among them.
 
-    A score is shown under its zip's name where one was built of the same images, else under its own number.
+    A score has its zip's name where one was built of the same images, else its own number.
     """
     names = _Names(entries)
     found = []
@@ -53,18 +53,20 @@ def boards(entries: Sequence[Entry]) -> list[Board]:
         lines = [Line(row.team, "published", row.combined, row.scores) for row in published]
         unranked: list[Line] = []
         for entry in entries:
-            if entry.kind == "board" and entry.value["rules"] == rules:
-                lines.append(_entered(entry, names))
-            elif entry.kind == "score" and entry.value["report"]["rules"] == rules:
-                line = _local(entry, names)
-                is_official = entry.value["report"]["weights"]["kind"] == "official"
-                (lines if is_official else unranked).append(line)
+            value = entry.value
+            if entry.kind == "board" and value["rules"] == rules:
+                name = names.of_sha256.get(value["sha256"], value["sha256"][:12])
+                note = value.get("note") or ""
+                lines.append(Line(name, "board", value["combined"], value["scores"], entry.at, note))
+            elif entry.kind == "score" and value["report"]["rules"] == rules:
+                is_official = value["report"]["weights"]["kind"] == "official"
+                (lines if is_official else unranked).append(_local(entry, names))
         found.append(Board(rules, tuple(sorted(lines, key=lambda line: line.combined)), tuple(unranked)))
     return found
 
 
 class _Names:
-    """What zips are called, by their hash and by the images in them."""
+    """Names of zips, by their hash and by the images in them."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.of_sha256: dict[str, str] = {}
@@ -77,24 +79,18 @@ class _Names:
                     self.of_images[fingerprint] = name
 
 
-def _entered(entry: Entry, names: _Names) -> Line:
-    value = entry.value
-    name = names.of_sha256.get(value["sha256"], value["sha256"][:12])
-    return Line(name, "board", value["combined"], value["scores"], entry.at, value.get("note") or "")
-
-
 def _local(entry: Entry, names: _Names) -> Line:
     report = entry.value["report"]
-    known = {names.of_images.get(fingerprint) for fingerprint in entry.value["predictions"].values()}
-    name = known.pop() if len(known) == 1 else None
+    of_zips = {names.of_images.get(fingerprint) for fingerprint in entry.value["predictions"].values()}
+    name = of_zips.pop() if len(of_zips) == 1 else None
     n_images = ", ".join(str(report["tasks"][task]["images"]) for task in TASKS if task in report["tasks"])
-    words = f"FID@{report['fid_layer']}, {report['weights']['kind']} weights, n = {n_images}"
-    scores = {task: told["score"] for task, told in report["tasks"].items()}
-    return Line(name or f"score {entry.id}", "local", report["overall"], scores, entry.at, words)
+    basis = f"FID@{report['fid_layer']}, {report['weights']['kind']} weights, n = {n_images}"
+    scores = {task: result["score"] for task, result in report["tasks"].items()}
+    return Line(name or f"score {entry.id}", "local", report["overall"], scores, entry.at, basis)
 
 
 def to_json(found: Sequence[Board]) -> list[dict[str, Any]]:
-    """The boards as `pbvs board --json` gives them."""
+    """The boards as `pbvs board --json` prints them."""
     return [
         {
             "rules": board.rules,

@@ -1,9 +1,9 @@
 """Finds the intensity factor of a task that ends in grayscale and intensity, on its training pairs.
 
 The winning solution tuned its factors by hand (1.3 and 1.15). Here one pass over the pairs gives the exact
-pixel error of every factor (see `pbvs.pipeline.lut_fit`), so the best is read off a curve; locations are
-held out in turn to see what it is worth elsewhere. A second pass tells what a factor leaves on the table:
-the error of a free table and of a linear mix of the bands, each fitted by least squares on all pixels.
+pixel error of every factor (see `pbvs.pipeline.lut_fit`), so the best is read off a curve; cross-validation
+over locations shows what it is worth elsewhere. A second pass measures what a factor leaves unexplained: the
+error of a free table and of a linear mix of the bands, each fitted by least squares on all pixels.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbvs.core.errors import DataError
+from pbvs.core.types import Image8
 from pbvs.dataset.pairs import Location
 from pbvs.graph.graph import TaskGraph
 from pbvs.graph.nodes.channel_sums import N_SUMS, apply_lut
 from pbvs.graph.nodes.grayscale import IntensityParams
-from pbvs.pipeline.calibrated import FACTORS, By, Calibration, Candidate, Fit
+from pbvs.pipeline.calibrated import FACTORS, By, Calibration, Fit, ScoredFactor
 from pbvs.pipeline.lut_fit import (
-    N_LEVELS,
+    N_VALUES,
     MixMoments,
-    errors_of_tables,
-    factor_tables,
-    fitted_table,
+    errors_of_luts,
+    factor_luts,
+    fit_lut,
     joint_histogram,
     mixed,
     pixel_errors,
@@ -34,42 +35,36 @@ from pbvs.score.rules import ScoreConfig
 from pbvs.score.scorer import Scorer
 
 Progress = Callable[[str, int, int], None]
-Stored8 = NDArray[np.uint8]
 
 _FOLDS = 5
-_FLAT = 0.01  # errors within 1 % of the least count as flat
-_WORTH_SCORING = 0.1  # and within 10 % are worth a whole score, whose FID may want another factor
-_N_SCORED = 60  # pairs, as many as the board's test sets of the gray tasks have
-_N_CANDIDATES = 7
+_PLATEAU = 0.01  # errors within 1 % of the lowest count as equal
+_WORTH_SCORING = 0.1  # and within 10 % are worth a whole score, whose FID may prefer another factor
+_N_SCORED_PAIRS = 60  # as many as the board's test sets of the gray tasks have
+_N_SCORED_FACTORS = 7
 
 
 class _Sums:
-    """Of some pairs: errors of every factor summed, joint histogram, and moments of the mix.
+    """Over some pairs: summed errors of every factor, joint histogram, and moments of the mix.
 
-    The last of the errors are those of the task's present factor, which may lie between others.
+    The last error is that of the task's current factor, which may lie between the others.
     """
 
     def __init__(self) -> None:
         self.n_images, self.n_pixels = 0, 0
         self.l1, self.l2 = np.zeros(len(FACTORS) + 1), np.zeros(len(FACTORS) + 1)
-        self.counts = np.zeros((N_SUMS, N_LEVELS), np.int64)
-        self.moments = MixMoments.none()
+        self.counts = np.zeros((N_SUMS, N_VALUES), np.int64)
+        self.moments = MixMoments.zero()
 
     def __add__(self, other: _Sums) -> _Sums:
         total = _Sums()
-        for one in (self, other):
-            total.n_images += one.n_images
-            total.n_pixels += one.n_pixels
-            total.l1 += one.l1
-            total.l2 += one.l2
-            total.counts += one.counts
-            total.moments.products += one.moments.products
-            total.moments.with_target += one.moments.with_target
+        for name in ("n_images", "n_pixels", "l1", "l2", "counts", "moments"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
         return total
 
-    def add(self, pair: Pair, tables: Stored8) -> None:
+    def add(self, pair: Pair, luts: Image8) -> None:
+        """Adds one pair; `luts` are those of the factors."""
         counts = joint_histogram(pair.rgb, pair.target, pair.valid)
-        l1, l2 = errors_of_tables(counts, tables)
+        l1, l2 = errors_of_luts(counts, luts)
         self.n_images += 1
         self.n_pixels += int(counts.sum())
         self.l1 += l1
@@ -87,149 +82,142 @@ def calibrate(
     pairs: Pairs,
     by: By = "l2",
     *,
-    judge: Scorer | None = None,
-    ranking: ScoreConfig | None = None,
+    scorer: Scorer | None = None,
+    score_config: ScoreConfig | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Finds the factor, and what it leaves.
+    """Finds the best factor, and what it leaves unexplained.
 
     Args:
         graph: of a task that ends in grayscale and intensity.
         pairs: of it.
-        by: what is to be least: `l2` or `l1` over the pairs, or the whole task score of a few factors.
-        judge, ranking: for `score`.
-        progress: told (what, pairs done, pairs in all).
+        by: what to minimise: `l2` or `l1` over the pairs, or the whole task score of a few factors.
+        scorer, score_config: for `score`.
+        progress: called with (phase, pairs done, pairs in all).
 
     Raises:
         UsageError: another task.
         DataError: no pair has a valid pixel.
     """
-    tail = tone_tail(graph)
-    assert isinstance(tail.intensity.params, IntensityParams)
-    present = tail.intensity.params.factor
-    folds, cities, fold_of = _first_pass(pairs, present, progress)
-    whole = sum(folds, _Sums())
-    if not whole.n_images:
+    progress = progress or (lambda phase, done, total: None)
+    params = tone_tail(graph).intensity.params
+    assert isinstance(params, IntensityParams)
+    current = params.factor
+    folds, cities, fold_of = _first_pass(pairs, current, progress)
+    total = sum(folds, _Sums())
+    if not total.n_images:
         raise DataError("no pair has a pixel where both images are valid", next_step="prepare the data again")
-    curve_l1, curve_l2 = whole.l1[:-1] / whole.n_images, whole.l2[:-1] / whole.n_images
+    curve_l1, curve_l2 = total.l1[:-1] / total.n_images, total.l2[:-1] / total.n_images
     curve = curve_l1 if by == "l1" else curve_l2
-    flat = FACTORS[curve <= curve.min() * (1.0 + _FLAT)]
-    best = whole.best(by)
-    candidates: tuple[Candidate, ...] = ()
+    plateau = FACTORS[curve <= curve.min() * (1.0 + _PLATEAU)]
+    best = total.best(by)
+    scored: tuple[ScoredFactor, ...] = ()
     if by == "score":
-        assert judge is not None
+        assert scorer is not None
         near = FACTORS[curve <= curve.min() * (1.0 + _WORTH_SCORING)]
-        tried = _candidates(near, float(FACTORS[best]), present)
-        candidates = _scored(tried, pairs, judge, ranking or ScoreConfig(), progress)
-        lowest = min(candidates, key=lambda candidate: candidate.score)
+        spread = np.linspace(near[0], near[-1], _N_SCORED_FACTORS).round(3)
+        factors = sorted({float(factor) for factor in spread} | {float(FACTORS[best]), current})
+        scored = _score_factors(factors, pairs, scorer, score_config or ScoreConfig(), progress)
+        lowest = min(scored, key=lambda one: one.score)
         best = int(np.argmin(np.abs(FACTORS - lowest.factor)))
     others = [sum((one for one in folds if one is not fold), _Sums()) for fold in folds]
     fold_best = [other.best(by) for other in others]
-    table, mix = _second_pass(pairs, whole, others, fold_of, progress)
-    weights, offset = whole.moments.fitted()
+    lut, mix = _second_pass(pairs, total, others, fold_of, progress)
+    weights, offset = total.moments.fit()
     return Calibration(
         task=graph.spec.task,
         by=by,
         factor=float(FACTORS[best]),
-        present_factor=present,
-        present=_fit_of_factor(whole, folds, -1, [-1] * len(folds)),
-        best=_fit_of_factor(whole, folds, best, fold_best),
-        table=table,
+        current_factor=current,
+        current=_fit_of_factor(total, folds, -1, [-1] * len(folds)),
+        best=_fit_of_factor(total, folds, best, fold_best),
+        lut=lut,
         mix=mix,
-        flat=(float(flat[0]), float(flat[-1])),
+        plateau=(float(plateau[0]), float(plateau[-1])),
         fold_factors=tuple(float(FACTORS[i]) for i in fold_best),
         cities={city: float(FACTORS[sums.best(by)]) for city, sums in sorted(cities.items())},
-        tone=tuple(float(v) for v in fitted_table(whole.counts)),
+        lut_values=tuple(float(v) for v in fit_lut(total.counts)),
         weights=weights,
         offset=offset,
         curve_l1=curve_l1,
         curve_l2=curve_l2,
-        candidates=candidates,
-        images=whole.n_images,
+        scored=scored,
+        images=total.n_images,
         locations=len(fold_of),
-        pixels=whole.n_pixels,
+        pixels=total.n_pixels,
     )
 
 
 def _first_pass(
-    pairs: Pairs, present: float, progress: Progress | None
+    pairs: Pairs, current: float, progress: Progress
 ) -> tuple[list[_Sums], dict[str, _Sums], dict[Location, int]]:
-    """Sums by part of the locations and by city, and the part of each location."""
-    tables = factor_tables(np.append(FACTORS, present))
-    of_location: dict[Location, int] = {}
+    """Sums by fold of the locations and by city, and the fold of each location."""
+    luts = factor_luts(np.append(FACTORS, current))
+    fold_of: dict[Location, int] = {}
     folds: list[_Sums] = []
     cities: dict[str, _Sums] = {}
     for done, pair in enumerate(pairs, start=1):
-        # Locations come sorted by city: so each part has some of every city.
-        fold = of_location.setdefault(pair.location, len(of_location) % _FOLDS)
+        # Locations come sorted by city: so each fold has some of every city.
+        fold = fold_of.setdefault(pair.location, len(fold_of) % _FOLDS)
         if fold == len(folds):
             folds.append(_Sums())
         one = _Sums()
-        one.add(pair, tables)
+        one.add(pair, luts)
         folds[fold] = folds[fold] + one
         city = pair.location[1]
         cities[city] = cities.get(city, _Sums()) + one
-        if progress:
-            progress("fit", done, len(pairs))
-    return folds, cities, of_location
+        progress("fit", done, len(pairs))
+    return folds, cities, fold_of
 
 
-def _fit_of_factor(whole: _Sums, folds: list[_Sums], best: int, fold_best: list[int]) -> Fit:
-    """Errors of factor `best` on all, and on each part those of the factor found without it."""
-    n = whole.n_images
-    all_of_it = float(whole.l1[best] / n), float(whole.l2[best] / n)
+def _fit_of_factor(total: _Sums, folds: list[_Sums], best: int, fold_best: list[int]) -> Fit:
+    """Errors of factor `best` on all, and on each fold those of the factor found without it."""
+    n = total.n_images
+    on_all = float(total.l1[best] / n), float(total.l2[best] / n)
     if len(folds) < 2:
-        return Fit(*all_of_it, None, None)
+        return Fit(*on_all, None, None)
     parts = list(zip(folds, fold_best, strict=True))
     l1, l2 = sum(fold.l1[i] for fold, i in parts), sum(fold.l2[i] for fold, i in parts)
-    return Fit(*all_of_it, float(l1 / n), float(l2 / n))
+    return Fit(*on_all, float(l1 / n), float(l2 / n))
 
 
 def _second_pass(
-    pairs: Pairs, whole: _Sums, others: list[_Sums], fold_of: dict[Location, int], progress: Progress | None
+    pairs: Pairs, total: _Sums, others: list[_Sums], fold_of: dict[Location, int], progress: Progress
 ) -> tuple[Fit, Fit]:
     """Errors of the free table and of the mix of bands: fitted to all, and to the other locations."""
-
-    def fitted(sums: _Sums) -> tuple[Stored8, tuple[tuple[float, float, float], float]]:
-        return np.rint(fitted_table(sums.counts)).astype(np.uint8), sums.moments.fitted()
-
-    of_all = fitted(whole)
-    of_others = [fitted(other) for other in others] if len(others) > 1 else []
+    fits = [
+        (np.rint(fit_lut(sums.counts)).astype(np.uint8), sums.moments.fit())
+        for sums in (total, *(others if len(others) > 1 else ()))
+    ]
     errors = []
     for done, pair in enumerate(pairs, start=1):
         row: list[float] = []
-        for table, mix in (of_all, *of_others[fold_of[pair.location] :][:1]):
-            for made in (apply_lut(pair.rgb, table), mixed(pair.rgb, *mix)):
-                row += pixel_errors(made, pair.target, pair.valid)
+        fold = 1 + fold_of[pair.location]
+        for lut, mix in (fits[0], *fits[fold : fold + 1]):
+            for pred in (apply_lut(pair.rgb, lut), mixed(pair.rgb, *mix)):
+                row += pixel_errors(pred, pair.target, pair.valid)
         errors.append(row)
-        if progress:
-            progress("beyond", done, len(pairs))
+        progress("beyond", done, len(pairs))
     mean = [float(v) for v in np.mean(errors, axis=0)]
     heldout: list[float] | list[None] = mean[4:] or [None] * 4
     return Fit(mean[0], mean[1], heldout[0], heldout[1]), Fit(mean[2], mean[3], heldout[2], heldout[3])
 
 
-def _candidates(near: NDArray[np.float64], best: float, present: float) -> list[float]:
-    """A few factors over where the pixel error is near its least, with the best by it and the present one."""
-    spread = np.linspace(near[0], near[-1], _N_CANDIDATES).round(3)
-    return sorted({float(factor) for factor in spread} | {best, present})
+def _score_factors(
+    factors: list[float], pairs: Pairs, scorer: Scorer, score_config: ScoreConfig, progress: Progress
+) -> tuple[ScoredFactor, ...]:
+    """The whole task score of each factor; pixels that are not valid are set to the target's value."""
+    some = pairs.some(_N_SCORED_PAIRS)
 
+    def predictions(lut: Image8) -> Iterator[tuple[str, Image8, Image8]]:
+        for pair in some:
+            pred = np.where(pair.valid[:, :, None], apply_lut(pair.rgb, lut), pair.target)
+            yield pair.name, pred, pair.target
 
-def _scored(
-    factors: list[float], pairs: Pairs, judge: Scorer, ranking: ScoreConfig, progress: Progress | None
-) -> tuple[Candidate, ...]:
-    found = []
-    tables = factor_tables(np.array(factors))
-    for done, (factor, table) in enumerate(zip(factors, tables, strict=True)):
-        score = judge.score_pairs(_shown(pairs.some(_N_SCORED), table), ranking)
-        found.append(Candidate(factor, score.score, score.interval95))
-        if progress:
-            progress("score", done + 1, len(factors))
-    return tuple(found)
-
-
-def _shown(pairs: Pairs, table: Stored8) -> Iterator[tuple[str, Stored8, Stored8]]:
-    """Name, prediction and target of each pair; pixels that are not valid are the target's own."""
-    for pair in pairs:
-        made = np.where(pair.valid[:, :, None], apply_lut(pair.rgb, table), pair.target)
-        yield pair.name, made, pair.target
+    scored: list[ScoredFactor] = []
+    luts: NDArray[np.uint8] = factor_luts(np.array(factors))
+    for factor, lut in zip(factors, luts, strict=True):
+        score = scorer.score_pairs(predictions(lut), score_config)
+        scored.append(ScoredFactor(factor, score.score, score.interval95))
+        progress("score", len(scored), len(factors))
+    return tuple(scored)

@@ -1,7 +1,7 @@
 """The weights of an average of translations, found on held-out locations by least squares.
 
-Of the members' images only the products with each other and with the target are kept, so one pass over the
-pairs is enough: with G[i,j] = sum x_i x_j and b[i] = sum x_i t over all valid pixels, the squared error of
+One pass over the pairs is enough, since only products of the members' images with each other and with the
+target are needed: with G[i,j] = sum x_i x_j and b[i] = sum x_i t over all valid pixels, the squared error of
 weights w is w'Gw - 2 b'w + sum t^2.
 """
 
@@ -32,7 +32,7 @@ from pbvs.pipeline.translator import Translator
 from pbvs.systems.config import TrainedConfig
 
 _EVENNESS = 1e-7  # of the members' mean square
-_SUM_ROW = 1e3  # how much more a sum of weights other than 1 counts than all errors
+_SUM_ROW = 1e3  # weight of the constraint that the weights sum to 1, relative to all errors
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class EnsembleWeights:
     pixels: int
 
     def to_json(self) -> dict[str, Any]:
-        """What `pbvs calibrate --json` gives for an average."""
+        """As `pbvs calibrate --json` prints it for an average."""
         return {
             "schema": 1,
             "by": "l2",
@@ -74,24 +74,26 @@ def is_average(graph: TaskGraph) -> bool:
     return isinstance(params, BlendParams)
 
 
-def members(book: TaskSet, graph: TaskGraph, runs: Runs, device: torch.device) -> dict[str, Translator]:
+def members(task_set: TaskSet, graph: TaskGraph, runs: Runs, device: torch.device) -> dict[str, Translator]:
     """Each member of a task's average as a translator of its own, by its name."""
     spec = graph.spec
     node = spec.nodes[spec.output]
     if isinstance(node.params, BlendParams):
-        return {name: Translator(book, spec.task, runs, device, graph.part(end=name)) for name in node.inputs}
+        return {
+            name: Translator(task_set, spec.task, runs, device, graph.part(end=name)) for name in node.inputs
+        }
     assert isinstance(node.params, TrainedConfig)
     found = {}
     for which in node.params.inference.checkpoints:
         alone = {f"nodes.{node.name}.inference": {"checkpoints": [which], "tta": node.params.inference.tta}}
-        found[which] = Translator(book.with_overrides(spec.task, alone), spec.task, runs, device)
+        found[which] = Translator(task_set.with_overrides(spec.task, alone), spec.task, runs, device)
     return found
 
 
 def ensemble_weights(
     graph: TaskGraph,
     prepared: PreparedData,
-    made_by: dict[str, Translator],
+    translators: dict[str, Translator],
     progress: Callable[[int, int], None] | None = None,
 ) -> EnsembleWeights:
     """Finds the weights on the task's held-out locations.
@@ -102,14 +104,14 @@ def ensemble_weights(
     spec = graph.spec
     table = pair_table(spec, prepared)
     dataset = PairDataset(table.heldout(), size_px=spec.size_px, flips=False)
-    n = len(made_by)
+    n = len(translators)
     gram, with_target, squares, n_values = np.zeros((n, n)), np.zeros(n), 0.0, 0
     for i in range(len(dataset)):
         item = dataset[i]
         source = np.ascontiguousarray(item["source"].permute(1, 2, 0).numpy())
         valid = item["mask"][0].numpy()
         target = item["target"].permute(1, 2, 0).numpy()[valid].astype(np.float64).ravel() / WHITE
-        images = np.stack([one.stored(source)[valid].ravel() / WHITE for one in made_by.values()])
+        images = np.stack([one.stored(source)[valid].ravel() / WHITE for one in translators.values()])
         gram += images @ images.T
         with_target += images @ target
         squares += float(target @ target)
@@ -126,7 +128,7 @@ def ensemble_weights(
     weights = least_squares_weights(gram, with_target)
     return EnsembleWeights(
         task=spec.task,
-        names=tuple(made_by),
+        names=tuple(translators),
         weights=tuple(float(w) for w in weights),
         l2=error(weights),
         l2_equal=error(np.full(n, 1.0 / n)),
@@ -137,14 +139,14 @@ def ensemble_weights(
 
 
 def least_squares_weights(gram: NDArray[np.float64], with_target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights of least squared error that are not negative and add up to 1.
+    """The non-negative weights of least squared error that add up to 1.
 
     Args:
         gram: `n,n`, the members' products with each other.
         with_target: `n`, those with the target.
     """
     n, scale = len(gram), float(np.trace(gram)) / len(gram)
-    # Members that are alike leave their shares open: a trifle towards equal ones decides.
+    # Members that are alike leave their shares open: a small term in favour of equal ones decides.
     lower = np.linalg.cholesky(gram / scale + _EVENNESS * np.eye(n))
     rows = np.concatenate([lower.T, _SUM_ROW * np.ones((1, n))])
     wanted = np.append(np.linalg.solve(lower, with_target / scale), _SUM_ROW)
@@ -154,7 +156,7 @@ def least_squares_weights(gram: NDArray[np.float64], with_target: NDArray[np.flo
 
 
 def task_with_weights(graph: TaskGraph, found: EnsembleWeights) -> str:
-    """The task as TOML, whole, with the weights that were found."""
+    """The whole task as TOML, with the weights that were found."""
     settings = without_none(graph.spec.resolved())
     node = settings["nodes"][graph.spec.output]
     node.get("inference", node)["weights"] = list(found.weights)

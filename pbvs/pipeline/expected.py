@@ -1,4 +1,4 @@
-"""What the images of a submission must be like, by the task files."""
+"""Size and bands of a submission's images, by the task files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def expected_images(
     """Size and bands that the images of each of the challenge's tasks must have in a submission.
 
     Args:
-        folder: of task files; None is the one that comes with pbvs.
+        folder: of task files; None is that of the default solution.
         overrides: task name to dotted keys and values.
 
     Raises:
-        TaskError: a file cannot be read, or its size or target is none.
+        TaskError: a file cannot be read, or its size or target is invalid.
     """
     found = {}
     for task in TASKS:
@@ -38,6 +38,6 @@ def expected_images(
         size, target = raw.get("size_px"), raw.get("target")
         size_px = (size, size) if isinstance(size, int) else tuple(size or ())
         if len(size_px) != 2 or not all(isinstance(side, int) for side in size_px) or target not in BANDS:
-            raise TaskError(f"size_px {size!r} and target {target!r} tell no image", where=path)
+            raise TaskError(f"size_px {size!r} or target {target!r} is invalid", where=path)
         found[task] = Expected(size_px=(size_px[0], size_px[1]), bands=BANDS[target])
     return found

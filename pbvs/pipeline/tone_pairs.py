@@ -1,4 +1,4 @@
-"""The pairs that a factor is calibrated on: colour as the grayscale node sees it, and the target."""
+"""The pairs that a factor is calibrated on: colour as the grayscale node reads it, and the target."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from copy import copy
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pbvs.core.errors import UsageError
+from pbvs.core.types import Image8, Mask
 from pbvs.dataset.index import PreparedData
 from pbvs.dataset.pair_dataset import PairDataset
 from pbvs.dataset.pairs import Location
@@ -19,21 +19,19 @@ from pbvs.graph.spec import Node
 from pbvs.pipeline.pair_table import pair_table
 from pbvs.pipeline.translator import Translator
 
-Stored8 = NDArray[np.uint8]
-
 
 class ToneTail(NamedTuple):
-    """The two nodes at the end of a task that calibration is about."""
+    """The two last nodes of a task that can be calibrated."""
 
     grayscale: Node
     intensity: Node
 
 
 def tone_tail(graph: TaskGraph) -> ToneTail:
-    """The grayscale and intensity nodes that a task ends in.
+    """The grayscale and intensity nodes at the end of a task.
 
     Raises:
-        UsageError: it does not end so.
+        UsageError: the task ends otherwise.
     """
     nodes = graph.spec.nodes
     last = nodes[graph.spec.output]
@@ -47,7 +45,7 @@ def tone_tail(graph: TaskGraph) -> ToneTail:
 
 
 def nodes_before(graph: TaskGraph, tail: ToneTail) -> tuple[str, ...] | None:
-    """The part of the graph that makes the colour image; None where it is the source itself."""
+    """The nodes that compute the colour image; None where it is the source itself."""
     feeds = tail.grayscale.inputs[0]
     return None if feeds == SOURCE else graph.part(end=feeds)
 
@@ -57,9 +55,9 @@ class Pair(NamedTuple):
 
     location: Location
     name: str
-    rgb: Stored8
-    target: Stored8
-    valid: NDArray[np.bool_]
+    rgb: Image8
+    target: Image8
+    valid: Mask
 
 
 class Pairs:
@@ -68,18 +66,18 @@ class Pairs:
     Args:
         graph: of the task.
         prepared: the data.
-        before: makes the colour image of the source, where a network does that.
+        before: computes the colour image from the source; None where that is the source itself.
     """
 
     def __init__(self, graph: TaskGraph, prepared: PreparedData, before: Translator | None = None):
         spec = graph.spec
         table = pair_table(spec, prepared)
-        self._draws, self._before = table.every_source(), before
-        self._dataset = PairDataset(self._draws, size_px=spec.size_px, flips=False)
-        self.indices = np.arange(len(self._draws))
+        self._sampler, self._before = table.every_source(), before
+        self._dataset = PairDataset(self._sampler, size_px=spec.size_px, flips=False)
+        self.indices = np.arange(len(self._sampler))
 
     def some(self, n_most: int) -> Pairs:
-        """At most so many of these, spread evenly."""
+        """At most `n_most` of these, spread evenly."""
         fewer = copy(self)
         n = len(self.indices)
         fewer.indices = self.indices[np.unique(np.linspace(0, n - 1, min(n, n_most)).round().astype(int))]
@@ -98,4 +96,4 @@ class Pairs:
                 source = np.ascontiguousarray(item["source"].permute(1, 2, 0).numpy())
                 rgb = source if self._before is None else self._before.stored(source)
                 target = np.ascontiguousarray(item["target"].permute(1, 2, 0).numpy())
-                yield Pair(self._draws.draw(int(n)).location, item["name"], rgb, target, valid)
+                yield Pair(self._sampler.draw(int(n)).location, item["name"], rgb, target, valid)

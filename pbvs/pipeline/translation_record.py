@@ -1,4 +1,4 @@
-"""The record that a translation leaves with its images: what decided them, and the time they took."""
+"""The record in a folder of translated images: their provenance, and the time they took."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORD = ".translate.json"  # hidden, so that it is no image and no part of a su
 
 
 def provenance(folder: Path) -> dict[str, str] | None:
-    """What decided the images of a folder, by fingerprint; None where pbvs did not translate them."""
+    """The provenance of the images in a folder; None where pbvs did not translate them."""
     path = folder / RECORD
     if not path.is_file():
         return None
@@ -28,7 +28,7 @@ def record_provenance(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def seconds_per_image(folder: Path) -> float:
-    """The measured time of one image, from the record that a translation left in its folder.
+    """The measured time of one image, from the record in its folder.
 
     Raises:
         DataError: the folder was not written by a translation.
@@ -38,12 +38,11 @@ def seconds_per_image(folder: Path) -> float:
         raise DataError(
             "no record of a translation there", where=path, next_step="translate with pbvs, or give --runtime"
         )
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return mean_seconds(record)
+    return mean_seconds(json.loads(path.read_text(encoding="utf-8")))
 
 
 def mean_seconds(record: Mapping[str, Any]) -> float:
-    """Seconds per image, of a record."""
+    """Seconds per image, by a record."""
     return float(record["seconds"]) / max(1, int(record["timed_images"]))
 
 

@@ -1,4 +1,4 @@
-"""How a 16-bit test input becomes 8-bit: by the rule and the numbers that the network was trained with."""
+"""How a 16-bit test input becomes 8-bit: by the rule and the numbers of the network's training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pbvs.training.run_record import RunRecord
 
 @dataclass(frozen=True)
 class Uint16Scaling:
-    """One rule for the source of a task, see `pbvs.prepare.stretch`.
+    """The rule for the source of a task, see `pbvs.prepare.stretch`.
 
     Attributes:
         rule: `full`, `percentile` or `percentile_image`.
@@ -57,7 +57,7 @@ class Uint16Scaling:
 
 
 def resolve_scaling(trained: Mapping[str, Uint16Scaling], otherwise: Uint16Scaling) -> Uint16Scaling:
-    """The rule that all trained networks of a graph share; `otherwise` where none has one.
+    """The rule that all trained networks of a graph share, or `otherwise` where none has one.
 
     Args:
         trained: the rules of the networks, by their names.
@@ -70,9 +70,9 @@ def resolve_scaling(trained: Mapping[str, Uint16Scaling], otherwise: Uint16Scali
     for name, rule in sorted(trained.items()):
         if first is not None and rule != first[1]:
             raise CheckpointError(
-                f"{first[0]} and {name} were trained on 16-bit images made 8-bit with different numbers: "
+                f"{first[0]} and {name} were trained on 16-bit images scaled with different numbers: "
                 f"{first[1]} and {rule}",
-                next_step="train both on data prepared alike, or convert the inputs to 8 bits",
+                next_step="train both on data prepared by one rule, or convert the inputs to 8 bits",
             )
         first = first or (name, rule)
     return first[1] if first else otherwise

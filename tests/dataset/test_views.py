@@ -231,7 +231,7 @@ def test_a_source_of_another_working_size_is_resized_once_and_masks_the_target(t
 @pytest.mark.parametrize("derived_px", [(24, 32), (96, 128), SIZE])
 @pytest.mark.parametrize("crop_px", [16, None])
 def test_a_derived_capture_of_any_size_is_cut_as_the_target_is(tmp_path, derived_px, crop_px):
-    """What one place of the source holds, the same place of the image that another node computes holds too."""
+    """A place of the source and the same place of what another node computed of it stay together."""
     valid = np.ones(SIZE, bool)
     valid[:, :28] = False
     target = coordinates(SIZE, 9)

@@ -46,7 +46,7 @@ def gradients(network, x, upstream):
 def test_gradients_and_averages_are_the_plain_ones_bit_for_bit(kind, norm, dtype):
     shape = SHAPE.model_copy(update={"kind": kind, "norm": norm})
     unwrap, saving = drawn(shape, dtype), drawn(shape, dtype)
-    saving.checkpointing = True
+    saving.activation_checkpointing = True
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(2, 1, 37, 32, dtype=dtype, generator=draw)
     upstream = torch.randn(2, 3, 37, 32, dtype=dtype, generator=draw)
@@ -59,7 +59,7 @@ def test_gradients_and_averages_are_the_plain_ones_bit_for_bit(kind, norm, dtype
 def test_it_bears_compiling(norm):
     shape = SHAPE.model_copy(update={"downsamplings": 1, "blocks": 1, "norm": norm})
     unwrap, compiled = drawn(shape), drawn(shape)
-    compiled.checkpointing = True
+    compiled.activation_checkpointing = True
     compiled.compile(backend="aot_eager")  # traced and cut as for any backend, but run as it is
     x = torch.randn(1, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     upstream = torch.ones(1, 3, 16, 16, dtype=torch.float64)
@@ -74,14 +74,14 @@ def test_less_is_kept():
     network = drawn(SHAPE, torch.float32)
     x = torch.zeros(1, 1, 64, 64)
     unwrap = kept_bytes(network, x)
-    network.checkpointing = True
+    network.activation_checkpointing = True
     assert kept_bytes(network, x) < 0.5 * unwrap
 
 
 def test_translating_runs_the_layers_as_they_are(monkeypatch):
     monkeypatch.setattr("pbvs.systems.pix2pixhd.network.run_recomputing", None)  # not callable
     network = drawn(SHAPE)
-    network.checkpointing = True
+    network.activation_checkpointing = True
     with torch.no_grad():
         assert network(torch.zeros(1, 1, 32, 32, dtype=torch.float64)).shape == (1, 3, 32, 32)
 

@@ -1,11 +1,11 @@
-"""The factor put into made scenes comes back; errors are those of brute force; what is written runs."""
+"""The factor put into synthetic scenes comes back; errors are those of brute force; written tasks run."""
 
 import json
 import tomllib
 
 import numpy as np
 import pytest
-from test_sixteen_bits import trained
+from untrained import untrained_sar2rgb
 
 from pbvs.core.errors import UsageError
 from pbvs.dataset.index import PreparedData
@@ -16,18 +16,18 @@ from pbvs.pipeline.tone_pairs import Pair, Pairs, nodes_before, tone_tail
 from pbvs.scenes.synth import make_archives
 
 
-class Made:
-    """Pairs made in memory: `n` locations in two cities, noisy, clipped, partly masked."""
+class Synthetic:
+    """Pairs in memory: `n` locations in two cities, noisy, clipped, partly masked."""
 
     def __init__(self, factor, n=6, noise=0.0, clipped=False, masked=0.0):
         self.pairs = []
         for i in range(n):
-            draw = np.random.default_rng(i)
+            rng = np.random.default_rng(i)
             low, high = (120, 256) if clipped else (0, 256)
-            rgb = draw.integers(low, high, (64, 64, 3), dtype=np.uint8)
-            gray = factor * rgb.mean(axis=2, keepdims=True) + draw.normal(0, noise or 1e-12, (64, 64, 1))
+            rgb = rng.integers(low, high, (64, 64, 3), dtype=np.uint8)
+            gray = factor * rgb.mean(axis=2, keepdims=True) + rng.normal(0, noise or 1e-12, (64, 64, 1))
             target = np.rint(np.clip(gray, 0, 255)).astype(np.uint8)
-            valid = draw.random((64, 64)) >= masked
+            valid = rng.random((64, 64)) >= masked
             target[~valid] = 0  # nodata
             city = "Bingham" if i < n / 2 else "Manhattan"
             self.pairs.append(Pair(("stack", city, str(i)), str(i), rgb, target, valid))
@@ -51,90 +51,92 @@ def graph():
 @pytest.mark.parametrize("factor", [0.83, 1.15, 1.372])
 @pytest.mark.parametrize("trouble", [{}, {"noise": 12.0}, {"clipped": True}, {"noise": 5.0, "masked": 0.4}])
 def test_the_factor_put_in_is_found(graph, by, factor, trouble):
-    found = calibrate(graph, Made(factor, **trouble), by)
+    found = calibrate(graph, Synthetic(factor, **trouble), by)
     assert found.factor == pytest.approx(factor, abs=0.005)
-    assert found.flat[0] <= found.factor <= found.flat[1]
+    assert found.plateau[0] <= found.factor <= found.plateau[1]
     assert all(abs(other - factor) < 0.01 for other in found.fold_factors)
     assert found.cities.keys() == {"Bingham", "Manhattan"}
 
 
 def test_errors_are_means_over_images_of_brute_force(graph):
-    made = Made(1.2, noise=9.0, masked=0.3)
-    found = calibrate(graph, made)
-    told = found.to_json()
+    pairs = Synthetic(1.2, noise=9.0, masked=0.3)
+    found = calibrate(graph, pairs)
+    value = found.to_json()
 
     def brute(factor):
         rows = []
-        for pair in made:
+        for pair in pairs:
             gray = np.rint(np.clip(factor * (pair.rgb.astype(int).sum(axis=2) / 3), 0, 255))
-            apart = (gray - pair.target[..., 0])[pair.valid] / 255
-            rows.append((np.abs(apart).mean(), np.sqrt((apart**2).mean())))
+            difference = (gray - pair.target[..., 0])[pair.valid] / 255
+            rows.append((np.abs(difference).mean(), np.sqrt((difference**2).mean())))
         return np.mean(rows, axis=0)
 
-    assert (told["l1"], told["l2"]) == pytest.approx(tuple(brute(found.factor)), abs=1e-9)
-    assert (found.present.l1, found.present.l2) == pytest.approx(tuple(brute(1.3)), abs=1e-9)
+    assert (value["l1"], value["l2"]) == pytest.approx(tuple(brute(found.factor)), abs=1e-9)
+    assert (found.current.l1, found.current.l2) == pytest.approx(tuple(brute(1.3)), abs=1e-9)
     for i in (0, 700, 2800):
         assert (found.curve_l1[i], found.curve_l2[i]) == pytest.approx(tuple(brute(FACTORS[i])), abs=1e-9)
-    assert told["pixels"] == sum(pair.valid.sum() for pair in made)
+    assert value["pixels"] == sum(pair.valid.sum() for pair in pairs)
     assert found.factor == FACTORS[np.argmin(found.curve_l2)]
 
 
 def test_held_out_errors_are_of_locations_not_fitted_to(graph):
-    made = Made(1.2, n=5, noise=20.0)  # without noise the mean of roots, as a median, heeds no single one
-    odd = Made(1.6, n=5, noise=20.0).pairs[4]
-    made.pairs[4] = odd  # one location with a factor of its own: left out, the others say 1.2
-    found = calibrate(graph, made)
+    pairs = Synthetic(
+        1.2, n=5, noise=20.0
+    )  # without noise the mean of roots, as a median, heeds no single one
+    odd = Synthetic(1.6, n=5, noise=20.0).pairs[4]
+    pairs.pairs[4] = odd  # one location with a factor of its own: left out, the others say 1.2
+    found = calibrate(graph, pairs)
     assert found.fold_factors[4] == pytest.approx(1.2, abs=0.01)
     assert min(found.fold_factors[:4]) > found.fold_factors[4] + 0.02
     assert found.best.l2_heldout > found.best.l2
-    alone = calibrate(graph, Made(1.2, n=1))
-    assert alone.best.l2_heldout is None and alone.verdict is None
+    alone = calibrate(graph, Synthetic(1.2, n=1))
+    assert alone.best.l2_heldout is None and alone.conclusion is None
     assert json.loads(json.dumps(alone.to_json()))["heldout"]["l2"] is None
 
 
-def test_the_verdict_does_not_praise_a_factor_that_is_worse_elsewhere(graph):
+def test_the_conclusion_does_not_praise_a_factor_that_is_worse_elsewhere(graph):
     """Cities that pull apart: the mean of both is no better on a location left out than what was there."""
-    made = Made(1.0, n=2)
-    made.pairs[1] = Made(1.7, n=2).pairs[1]
-    found = calibrate(graph, made)
-    assert found.best.l2_heldout > found.present.l2_heldout
-    assert "no reason to change it" in found.verdict
-    assert "no reason" not in calibrate(graph, Made(1.6, n=4, noise=3.0)).verdict
+    pairs = Synthetic(1.0, n=2)
+    pairs.pairs[1] = Synthetic(1.7, n=2).pairs[1]
+    found = calibrate(graph, pairs)
+    assert found.best.l2_heldout > found.current.l2_heldout
+    assert "no reason to change it" in found.conclusion
+    assert "no reason" not in calibrate(graph, Synthetic(1.6, n=4, noise=3.0)).conclusion
 
 
 def test_a_table_takes_what_no_factor_can_and_a_mix_what_no_table_can(graph):
-    made = Made(1.0, n=4)
-    for i, pair in enumerate(made.pairs):
+    pairs = Synthetic(1.0, n=4)
+    for i, pair in enumerate(pairs.pairs):
         bent = 255 * (pair.rgb.mean(axis=2, keepdims=True) / 255) ** 2
-        made.pairs[i] = pair._replace(target=np.rint(bent).astype(np.uint8), valid=pair.valid | True)
-    found = calibrate(graph, made)
-    assert found.table.l2 < 0.01 < found.best.l2
-    for i, pair in enumerate(made.pairs):
-        made.pairs[i] = pair._replace(target=pair.rgb[:, :, 1:2])
-    found = calibrate(graph, made)
-    assert found.mix.l2 < 1e-9 < found.table.l2
+        pairs.pairs[i] = pair._replace(target=np.rint(bent).astype(np.uint8), valid=pair.valid | True)
+    found = calibrate(graph, pairs)
+    assert found.lut.l2 < 0.01 < found.best.l2
+    for i, pair in enumerate(pairs.pairs):
+        pairs.pairs[i] = pair._replace(target=pair.rgb[:, :, 1:2])
+    found = calibrate(graph, pairs)
+    assert found.mix.l2 < 1e-9 < found.lut.l2
     assert found.weights == pytest.approx((0, 1, 0), abs=1e-9)
 
 
 def test_by_score_takes_the_best_scored(graph):
     class Scorer:
         def __init__(self):
-            self.seen = []
+            self.errors = []
 
-        def score_pairs(self, pairs, ranking):
-            self.seen.append([np.abs(made.astype(float) - real).mean() for _, made, real in pairs])
+        def score_pairs(self, pairs, score_config):
+            self.errors.append([np.abs(pred.astype(float) - real).mean() for _, pred, real in pairs])
 
             class Score:
-                score = float(np.mean(self.seen[-1]))
+                score = float(np.mean(self.errors[-1]))
                 interval95 = None
 
             return Score
 
-    judge = Scorer()
-    found = calibrate(graph, Made(1.2, noise=4.0, masked=0.5), "score", judge=judge)
-    assert found.factor == min(found.candidates, key=lambda candidate: candidate.score).factor
-    assert {found.present_factor, found.factor} <= {candidate.factor for candidate in found.candidates}
-    assert len(judge.seen) == len(found.candidates) > 3
+    scorer = Scorer()
+    found = calibrate(graph, Synthetic(1.2, noise=4.0, masked=0.5), "score", scorer=scorer)
+    assert found.factor == min(found.scored, key=lambda one: one.score).factor
+    assert {found.current_factor, found.factor} <= {one.factor for one in found.scored}
+    assert len(scorer.errors) == len(found.scored) > 3
 
 
 @pytest.mark.parametrize("write_as", ["factor", "table", "mix"])
@@ -142,7 +144,7 @@ def test_the_task_that_is_written_runs(graph, tmp_path, write_as):
     from pbvs.pipeline.runs import Runs
     from pbvs.pipeline.translator import Translator
 
-    found = calibrate(graph, Made(1.2, noise=4.0))
+    found = calibrate(graph, Synthetic(1.2, noise=4.0))
     (tmp_path / "rgb2ir.toml").write_text(task_with(graph.spec, found, write_as))
     spec = TaskSet(tmp_path).spec("rgb2ir")
     if write_as == "factor":
@@ -152,7 +154,7 @@ def test_the_task_that_is_written_runs(graph, tmp_path, write_as):
     sums = rgb.astype(int).sum(axis=2)
     expected = {
         "factor": found.factor * (sums / 3),
-        "table": np.round(found.tone, 2)[sums],
+        "table": np.round(found.lut_values, 2)[sums],
         "mix": rgb @ np.array(found.weights) + found.offset,
     }[write_as]
     assert np.array_equal(translator.stored(rgb)[..., 0], np.rint(np.clip(expected, 0, 255)))
@@ -163,7 +165,7 @@ def test_tasks_without_a_factor_are_refused():
         tone_tail(TaskSet().graph("sar2eo"))
 
 
-def test_by_command_on_made_scenes(pbvs, tmp_path):
+def test_by_command_on_synthetic_scenes(pbvs, tmp_path):
     make_archives(
         tmp_path / "a",
         locations=4,
@@ -176,17 +178,17 @@ def test_by_command_on_made_scenes(pbvs, tmp_path):
     )
     assert pbvs("data", "prepare", tmp_path / "a", tmp_path / "p", "--task", "rgb2ir").code == 0
     plot, csv, toml = (tmp_path / name for name in ("c.svg", "c.csv", "new/rgb2ir.toml"))
-    asked = ("calibrate", "rgb2ir", "--data", tmp_path / "p")
-    told = pbvs(*asked, "--plot", plot, "--csv", csv, "--write", toml, "--json")
-    assert told.code == 0, told.err
-    value = json.loads(told.out)
+    command = ("calibrate", "rgb2ir", "--data", tmp_path / "p")
+    ended = pbvs(*command, "--plot", plot, "--csv", csv, "--write", toml, "--json")
+    assert ended.code == 0, ended.err
+    value = json.loads(ended.out)
     assert value["factor"] == pytest.approx(1.17, abs=0.005) and value["by"] == "l2" and value["pixels"] > 0
     assert tomllib.loads(toml.read_text())["nodes"]["intensity"]["factor"] == value["factor"]
     assert plot.read_text().startswith("<svg") and len(csv.read_text().splitlines()) == len(FACTORS) + 1
-    again = pbvs(*asked, "--write", toml)
+    again = pbvs(*command, "--write", toml)
     assert again.code == 2 and "--overwrite" in again.err
-    shown = pbvs(*asked, "--tasks", toml.parent)
-    assert shown.code == 0 and f"best factor by l2: {value['factor']:g}" in shown.out
+    printed = pbvs(*command, "--tasks", toml.parent)
+    assert printed.code == 0 and f"best factor by l2: {value['factor']:g}" in printed.out
 
 
 def test_of_sar2ir_the_colour_is_what_sar2rgb_writes(challenge, pbvs, tmp_path):
@@ -194,21 +196,21 @@ def test_of_sar2ir_the_colour_is_what_sar2rgb_writes(challenge, pbvs, tmp_path):
 
     from pbvs.pipeline.translator import Translator
 
-    runs = trained(challenge, uint16="full", uint16_percent=None, stretches={})
-    code = pbvs(
+    runs = untrained_sar2rgb(challenge, uint16="full", uint16_percent=None, stretches={})
+    ended = pbvs(
         "data", "prepare", challenge.data, tmp_path / "p", "--task", "sar2ir", "--tasks", challenge.tasks
     )
-    assert code.code == 0, code.err
-    book = TaskSet(challenge.tasks)
-    graph = book.graph("sar2ir")
+    assert ended.code == 0, ended.err
+    task_set = TaskSet(challenge.tasks)
+    graph = task_set.graph("sar2ir")
     assert nodes_before(graph, tone_tail(graph)) == ("sar2rgb",)
-    before = Translator(book, "sar2ir", runs, torch.device("cpu"), ("sar2rgb",))
-    inner = Translator(book, "sar2rgb", runs, torch.device("cpu"))
-    unwrap, through = (
+    before = Translator(task_set, "sar2ir", runs, torch.device("cpu"), ("sar2rgb",))
+    inner = Translator(task_set, "sar2rgb", runs, torch.device("cpu"))
+    plain, through = (
         Pairs(graph, PreparedData.open(tmp_path / "p"), upstream) for upstream in (None, before)
     )
-    assert len(unwrap) == len(through) > 0
-    for sar, rgb in zip(unwrap, through, strict=True):
+    assert len(plain) == len(through) > 0
+    for sar, rgb in zip(plain, through, strict=True):
         assert np.array_equal(rgb.rgb, inner.stored(sar.rgb))
     found = calibrate(graph, through)
     assert 0.2 <= found.factor <= 3 and chart(found).count("<polyline") == 2

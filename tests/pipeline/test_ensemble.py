@@ -7,7 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 import torch
-from test_sixteen_bits import trained
+from untrained import record_of, untrained_sar2rgb
 
 from pbvs.pipeline.ensemble import least_squares_weights
 from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
@@ -41,30 +41,32 @@ def test_weights_are_not_negative_and_equal_members_share():
 
 
 def test_weights_by_the_command(challenge, pbvs, tmp_path):
-    runs = trained(challenge, uint16="full", uint16_percent=None, stretches={})
+    runs = untrained_sar2rgb(challenge, uint16="full", uint16_percent=None, stretches={})
     node = runs.node_folder("sar2rgb", "pix2pixhd")
     shutil.copy(node / "best.safetensors", node / "last.safetensors")
-    asked = ("data", "prepare", challenge.data, tmp_path / "p", "--task", "sar2rgb")
-    assert pbvs(*asked, "--tasks", challenge.tasks).code == 0
+    command = ("data", "prepare", challenge.data, tmp_path / "p", "--task", "sar2rgb")
+    assert pbvs(*command, "--tasks", challenge.tasks).code == 0
     toml = tmp_path / "new" / "sar2rgb.toml"
     both = 'nodes.pix2pixhd.inference.checkpoints=["best", "last"]'
-    told = pbvs(
+    ended = pbvs(
         *("calibrate", "sar2rgb", "--data", tmp_path / "p", "--runs", runs.folder),
         *("--tasks", challenge.tasks),
         *("--set", both, "--set", "data.heldout_fraction=0.5", "--write", toml, "--json"),
     )
-    assert told.code == 0, told.err
-    value = json.loads(told.out)
+    assert ended.code == 0, ended.err
+    value = json.loads(ended.out)
     assert value["names"] == ["best", "last"] and value["weights"] == pytest.approx([0.5, 0.5], abs=0.01)
     assert value["l2"] == pytest.approx(value["l2_alone"][0], abs=1e-6) and value["pixels"] > 0
     written = tomllib.loads(toml.read_text())["nodes"]["pix2pixhd"]["inference"]
     assert written["weights"] == value["weights"]
 
 
-def test_a_network_is_also_to_be_had_without_its_average(tmp_path):
+def test_a_network_also_loads_without_its_average(tmp_path):
     path = tmp_path / "w.safetensors"
-    made = [Generator(GeneratorConfig(channels=2, n_downsample=1, blocks=1), 1, 1) for _ in range(2)]
-    checkpoint.save_weights(path, {"G": made[0], "G_ema": made[1]}, {})
-    for unwrap, network in ((True, made[0]), (False, made[1])):
-        state = checkpoint.load_weights(path, "G", unwrap=unwrap)[1]
+    plain, average = (
+        Generator(GeneratorConfig(channels=2, n_downsample=1, blocks=1), 1, 1) for _ in range(2)
+    )
+    checkpoint.save_weights(path, {"G": plain, "G_ema": average}, record_of())
+    for unaveraged, network in ((True, plain), (False, average)):
+        state = checkpoint.load_weights(path, unaveraged=unaveraged)[1]["G"]
         assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())

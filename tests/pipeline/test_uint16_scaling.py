@@ -1,12 +1,11 @@
-"""16-bit test inputs become 8-bit as the training data of the network that sees them did."""
-
-import json
+"""16-bit test inputs become 8-bit as the training data of the network that reads them did."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from made_archives import write_tiff
+from untrained import untrained_sar2rgb
 
 from pbvs.core.errors import CheckpointError, ImageError, TaskError, UsageError
 from pbvs.core.pixels import eight_bits, read_image
@@ -16,31 +15,19 @@ from pbvs.pipeline.runs import Runs
 from pbvs.pipeline.translate import read_source, translate_folder
 from pbvs.pipeline.translator import Translator
 from pbvs.pipeline.uint16_scaling import Uint16Scaling, resolve_scaling
-from pbvs.systems.pix2pixhd.network import Generator
-from pbvs.training import checkpoint
+from pbvs.training.checkpoint import read_record
+from pbvs.training.run_record import RunRecord
 
 SAR = np.random.default_rng(1).integers(500, 9000, (48, 52, 1), dtype=np.uint16)
 PERCENTILE = {"uint16": "percentile", "uint16_percent": [1, 99], "stretches": {"sar": [900, 7000]}}
 
 
-def book(challenge, **overrides):
+def task_set(challenge, **overrides):
     return TaskSet(challenge.tasks, {task: {"data.uint16": rule} for task, rule in overrides.items()})
 
 
-def trained(challenge, **header):
-    """Runs with untrained weights of sar2rgb that tell `header` of their training."""
-    params = book(challenge).spec("sar2rgb").nodes["pix2pixhd"].params
-    torch.manual_seed(3)
-    told = {"task": "sar2rgb", "node": "pix2pixhd", "size_px": [32, 32], "bands": [1, 3]}
-    runs = Runs(challenge.root / "runs")
-    network = Generator(params.generator, 1, 3)
-    told |= {"params": params.model_dump(mode="json")} | header
-    checkpoint.save_weights(runs.weights_file("sar2rgb", "pix2pixhd"), {"G": network}, told)
-    return runs
-
-
 def translator(challenge, task, runs, **overrides):
-    return Translator(book(challenge, **overrides), task, runs, torch.device("cpu"))
+    return Translator(task_set(challenge, **overrides), task, runs, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -51,32 +38,32 @@ def input_16(tmp_path):
 @pytest.mark.parametrize("task", ["sar2rgb", "sar2ir"])
 def test_the_numbers_are_those_the_network_was_trained_with(challenge, input_16, task):
     """Of sar2ir that network is inside of the task that it contains; its own rule does not matter."""
-    made = translator(challenge, task, trained(challenge, **PERCENTILE))
-    stored = read_source(input_16, made)
+    by_percentile = translator(challenge, task, untrained_sar2rgb(challenge, **PERCENTILE))
+    stored = read_source(input_16, by_percentile)
     assert np.array_equal(stored, eight_bits(SAR, 900, 7000))
-    translate_folder(made, input_16.parent, challenge.root / "out", overwrite=False)
-    assert np.array_equal(read_image(challenge.root / "out" / "0.png"), made.stored(stored))
+    translate_folder(by_percentile, input_16.parent, challenge.root / "out", overwrite=False)
+    assert np.array_equal(read_image(challenge.root / "out" / "0.png"), by_percentile.stored(stored))
 
 
 def test_the_network_s_rule_stands_over_the_task_s(challenge, input_16):
     full = {"uint16": "full", "uint16_percent": None, "stretches": {"sar": [0, 65535]}}
-    made = translator(challenge, "sar2rgb", trained(challenge, **full), sar2rgb="percentile")
-    assert np.array_equal(read_source(input_16, made), eight_bits(SAR))
+    by_full = translator(challenge, "sar2rgb", untrained_sar2rgb(challenge, **full), sar2rgb="percentile")
+    assert np.array_equal(read_source(input_16, by_full), eight_bits(SAR))
 
 
 def test_each_image_its_own_numbers_of_its_valid_pixels(challenge, tmp_path):
     own = {"uint16": "percentile_image", "uint16_percent": [10, 80], "stretches": {}}
-    made = translator(challenge, "sar2rgb", trained(challenge, **own))
+    by_image = translator(challenge, "sar2rgb", untrained_sar2rgb(challenge, **own))
     image = SAR.copy()
     image[:, :20] = 0  # nodata: joined to a corner
     values = np.sort(image[:, 20:].ravel())
     low, high = (values[int(np.ceil(values.size * part)) - 1] for part in (0.1, 0.8))
     path = write_tiff(tmp_path / "0.tiff", image)
-    assert np.array_equal(read_source(path, made), eight_bits(image, low, high))
+    assert np.array_equal(read_source(path, by_image), eight_bits(image, low, high))
 
 
 def test_without_numbers_it_is_an_error_and_8_bits_are_none(challenge, input_16):
-    runs = trained(challenge, **PERCENTILE | {"stretches": {"rgb": [1, 2]}})
+    runs = untrained_sar2rgb(challenge, **PERCENTILE | {"stretches": {"rgb": [1, 2]}})
     with pytest.raises(ImageError, match="no numbers") as caught:
         read_source(input_16, translator(challenge, "sar2rgb", runs))
     assert caught.value.where == str(input_16)
@@ -95,8 +82,8 @@ def test_a_task_without_a_network_has_its_own_rule(challenge, tmp_path):
         read_source(path, translator(challenge, "rgb2ir", runs, rgb2ir="percentile"))
 
 
-def test_weights_that_tell_nothing_leave_it_to_the_task(challenge, input_16):
-    runs = trained(challenge)
+def test_weights_without_a_rule_leave_it_to_the_task(challenge, input_16):
+    runs = untrained_sar2rgb(challenge)
     assert np.array_equal(read_source(input_16, translator(challenge, "sar2rgb", runs)), eight_bits(SAR))
     with pytest.raises(ImageError, match="no numbers"):
         read_source(input_16, translator(challenge, "sar2rgb", runs, sar2rgb="percentile"))
@@ -120,23 +107,21 @@ def test_training_keeps_the_numbers_and_translation_uses_them(challenge, pbvs):
     ordered = np.sort(np.concatenate(values).ravel())
     low, high = (ordered[int(np.ceil(ordered.size * part)) - 1] for part in (0.02, 0.98))
     settings = ("--set", "sar2eo.data.uint16=percentile", "--set", "sar2eo.data.uint16_percent=[2, 98]")
-    told = pbvs(*challenge.run_args("sar2eo"), *settings, "--to", "sar2eo.train")
-    assert told.code == 0, told.err
+    ended = pbvs(*challenge.run_args("sar2eo"), *settings, "--to", "sar2eo.train")
+    assert ended.code == 0, ended.err
     runs = challenge.root / "out" / "runs"
     expected = {"uint16": "percentile", "uint16_percent": [2, 98], "stretches": {"sar": [low, high]}}
-    for kept in (
-        json.loads((runs / "sar2eo/pix2pixhd/run.json").read_text()),
-        checkpoint.read_header(runs / "sar2eo/pix2pixhd/best.safetensors"),
-    ):
-        assert {key: kept[key] for key in expected} == expected
+    node = runs / "sar2eo" / "pix2pixhd"
+    for record in (RunRecord.read(node), read_record(node / "best.safetensors")):
+        assert {key: getattr(record, key) for key in expected} == expected
     for name, image in (("sixteen", values[0]), ("eight", eight_bits(values[0], low, high))):
         (challenge.root / name).mkdir()
         cv2.imwrite(str(challenge.root / name / "0.png"), image)
         folders = ("--inputs", challenge.root / name, "--out", challenge.root / f"{name}_out")
-        told = pbvs("translate", "sar2eo", *folders, "--runs", runs, "--tasks", challenge.tasks)
-        assert told.code == 0, told.err
-    made = [(challenge.root / f"{name}_out" / "0.png").read_bytes() for name in ("sixteen", "eight")]
-    assert made[0] == made[1]
+        ended = pbvs("translate", "sar2eo", *folders, "--runs", runs, "--tasks", challenge.tasks)
+        assert ended.code == 0, ended.err
+    written = [(challenge.root / f"{name}_out" / "0.png").read_bytes() for name in ("sixteen", "eight")]
+    assert written[0] == written[1]
 
 
 # ---- the rules to prepare by
@@ -159,7 +144,7 @@ def test_the_rules_of_several_tasks(challenge):
         prepare_rules([sar2rgb, sar2ir])
 
 
-def test_wrong_percents_are_told_with_their_key(challenge):
+def test_wrong_percents_are_reported_with_their_key(challenge):
     some = TaskSet(challenge.tasks, {"sar2rgb": {"data.uint16_percent": [99, 1]}})
     with pytest.raises(TaskError, match=r"data\.uint16_percent: .*0 <= low < high <= 100"):
         some.spec("sar2rgb")

@@ -16,22 +16,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from untrained import record_of
 
 import pbvs
 from pbvs.core.fabric import make_fabric
-from pbvs.pipeline.validation import Validation
-from pbvs.systems.pix2pixhd.losses import LossWeights
-from pbvs.systems.pix2pixhd.network import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import Pix2PixHDConfig
 from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training import checkpoint, loop
 from pbvs.training.interrupt import Interrupted
-from pbvs.training.loop import Job, Trainer
+from pbvs.training.loop import Job, Trainer, Validation
 from pbvs.training.schedule import TrainingConfig
+from pbvs.training.system import SystemContext
 
 IMAGES_PER_EPOCH = 6
 STAGES = [{"epochs": 2, "learning_rate": 1e-3}, {"epochs": 2, "learning_rate": 1e-3, "decay": "linear"}]
-# Everything at once that keeps something from step to step.
-ALL_ON = {"batch_size": 2, "accumulate": 2, "ema": 0.9, "pool_size": 3, "clip_norm": 1.0}
+# With these two, everything that carries over from step to step is on.
+ALL_ON = {"batch_size": 2, "accumulate": 2, "ema": 0.9, "clip_norm": 1.0}
+POOL = {"pool_size": 3}
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -40,8 +41,8 @@ class Pairs(torch.utils.data.Dataset):
     side_px = 32
 
     def __getitem__(self, n):
-        draw = torch.Generator().manual_seed(n)
-        source = torch.randint(0, 256, (1, self.side_px, self.side_px), dtype=torch.uint8, generator=draw)
+        rng = torch.Generator().manual_seed(n)
+        source = torch.randint(0, 256, (1, self.side_px, self.side_px), dtype=torch.uint8, generator=rng)
         mask = torch.ones(1, self.side_px, self.side_px, dtype=torch.bool)
         mask[:, :, self.side_px // 2 :] = n % 2 == 0
         return {"source": source, "target": 255 - source, "mask": mask, "name": f"pair {n}"}
@@ -62,21 +63,25 @@ class SignalAt(Pairs):
 
 
 class Fixed:
-    """Stands for a validator: scores that are given, by the number of validations before."""
+    """A validator with given scores, one per validation; notes at how many images it was called."""
+
+    size_px = None
 
     def __init__(self, *scores):
-        self.scores, self.asked = list(scores), []
+        self.scores, self.validated = list(scores), []
 
-    def score(self, network, images_seen):
-        self.asked.append((network, images_seen))
-        return Validation({"score": self.scores[len(self.asked) - 1]}, np.zeros((2, 6, 3), np.uint8))
+    def score(self, translation, images_seen):
+        self.validated.append(images_seen)
+        return Validation({"score": self.scores[len(self.validated) - 1]}, np.zeros((2, 6, 3), np.uint8))
 
 
 class Looking:
-    """Stands for a validator: the score follows from the weights."""
+    """A validator whose score follows from the weights."""
 
-    def score(self, network, images_seen):
-        first = next(iter(network.parameters()))
+    size_px = None
+
+    def score(self, translation, images_seen):
+        first = next(iter(translation.networks["G"].parameters()))
         return Validation({"score": float(first.detach().abs().sum())}, np.zeros((2, 6, 3), np.uint8))
 
 
@@ -85,6 +90,7 @@ class Options:
     """What differs between runs; `signal_at` has the arguments of `SignalAt`."""
 
     training: dict = field(default_factory=dict)
+    system: dict = field(default_factory=dict)
     generator: dict = field(default_factory=dict)
     losses: dict = field(default_factory=dict)
     signal_at: tuple[int, int] | tuple[int, int, bool] | None = None
@@ -99,19 +105,19 @@ def config(**training) -> TrainingConfig:
     return TrainingConfig(**{"stages": STAGES, "batch_size": 2, **training})
 
 
-def small_model(training: TrainingConfig | None = None, generator=None, losses=None, bands=(1, 1)):
-    training = training or config()
-    return Pix2PixHD(
-        GeneratorConfig(**{"channels": 4, "downsamplings": 1, "blocks": 1, **(generator or {})}),
-        DiscriminatorConfig(channels=4, layers=1, scales=2),
-        bands,
-        LossWeights(**{"vgg": 0, "lpips": 0, **(losses or {})}),
-        training.betas,
-        seed=3,
-        metric_weights="standin",
-        pool_size=training.pool_size,
-        fix_global_epochs=training.fix_global_epochs,
+def small_config(training: TrainingConfig | None = None, generator=None, losses=None, **system) -> Pix2PixHDConfig:
+    return Pix2PixHDConfig(
+        generator={"channels": 4, "n_downsample": 1, "blocks": 1, **(generator or {})},
+        discriminator={"channels": 4, "layers": 1, "scales": 2},
+        losses={"vgg": 0, "lpips": 0, **(losses or {})},
+        training=training or config(),
+        **system,
     )
+
+
+def small_system(training: TrainingConfig | None = None, generator=None, losses=None, bands=(1, 1), **system):
+    context = SystemContext(dict(zip(("source", "target"), bands, strict=True)), 3, "standin")
+    return Pix2PixHD(small_config(training, generator, losses, **system), context)
 
 
 def one_cpu() -> Fabric:
@@ -128,15 +134,15 @@ def trainer(folder: Path, *, dataset=None, validator=None, fabric=None, warn=Non
     folder.mkdir(exist_ok=True)
     job = Job(
         folder,
-        {"task": "t", "node": "n", "size_px": [32, 32]},
-        small_model(training, chosen.generator, chosen.losses),
+        record_of(),
+        small_system(training, chosen.generator, chosen.losses, **chosen.system),
         training,
         dataset,
         chosen.images_per_epoch,
         validator or (Looking() if chosen.validates else None),
         chosen.data_workers,
     )
-    return Trainer(job, fabric or one_cpu(), report or (lambda *told: None), warn)
+    return Trainer(job, fabric or one_cpu(), report or (lambda *progress: None), warn)
 
 
 def train(folder: Path, **options):
@@ -151,11 +157,11 @@ def networks(folder: Path, name=checkpoint.LAST):
 
 
 def child(folder: Path, environment: dict[str, str] | None = None, **options) -> subprocess.Popen:
-    """Begins to train in a process of its own, the first of a group."""
+    """Starts training in a process of its own, the first of a group."""
     root = Path(pbvs.__file__).parents[1]
-    given = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    settings = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, __file__, str(folder), json.dumps(asdict(Options(**options)))]
-    env = os.environ | given | (environment or {})
+    env = os.environ | settings | (environment or {})
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
@@ -167,7 +173,7 @@ def child(folder: Path, environment: dict[str, str] | None = None, **options) ->
 
 
 def main() -> None:
-    """Trains as told by the command line; exits as `pbvs` does when a signal stops it."""
+    """Trains with the command line's options; exits as `pbvs` does when a signal stops it."""
     options = json.loads(sys.argv[2])
     torch.set_num_threads(1)
     fabric = make_fabric("cpu", options["devices"])

@@ -1,15 +1,18 @@
-"""What is kept beside the weights: the moving average, and the pool of made images."""
+"""What is kept in addition to the weights: the moving average, and the pool of fake images."""
 
 import random
 
+import numpy as np
 import pytest
 import torch
-from small_runs import Looking, networks, one_cpu, small_model, train
+from small_runs import Looking, networks, one_cpu, small_system, train, trainer
+from test_step import batch_of
 from torch import nn
 
 from pbvs.training import checkpoint
 from pbvs.training.ema import EMA
 from pbvs.training.image_pool import ImagePool
+from pbvs.training.step import START
 
 
 def linear(value):
@@ -48,31 +51,30 @@ def test_the_average_is_validated_kept_and_used(tmp_path):
         def __init__(self):
             self.seen = []
 
-        def score(self, network, images_seen):
-            self.seen.append({k: v.clone() for k, v in network.state_dict().items()})
-            return super().score(network, images_seen)
+        def score(self, translation, images_seen):
+            state = translation.networks["G"].state_dict()
+            self.seen.append({k: v.clone() for k, v in state.items()})
+            return super().score(translation, images_seen)
 
     validator = Seeing()
     train(tmp_path / "run", validator=validator, training={"ema": 0.9})
     raw = networks(tmp_path / "run")
-    used = checkpoint.load_weights(tmp_path / "run" / checkpoint.LAST, "G")[1]
+    used = checkpoint.load_weights(tmp_path / "run" / checkpoint.LAST)[1]["G"]
     assert {name.split(".")[0] for name in raw} == {"G", "D", "G_ema"}
     for name, value in used.items():
         assert torch.equal(value, raw[f"G_ema.{name}"])
         assert torch.equal(value, validator.seen[-1][name])
     assert any((value != raw[f"G.{name}"]).any() for name, value in used.items())
-    first = small_model().networks["G"].state_dict()
+    first = small_system().networks["G"].state_dict()
     assert all((value != first[name]).any() for name, value in used.items() if name.endswith("weight"))
-    of_d = checkpoint.load_weights(tmp_path / "run" / checkpoint.LAST, "D")[1]
+    of_d = checkpoint.load_weights(tmp_path / "run" / checkpoint.LAST)[1]["D"]
     assert all(torch.equal(value, raw[f"D.{name}"]) for name, value in of_d.items())
 
 
-def test_an_average_asked_for_later_begins_with_the_weights_of_then(tmp_path):
+def test_an_average_switched_on_later_begins_with_the_weights_of_then(tmp_path):
     short = [{"epochs": 1, "learning_rate": 1e-3}]
     train(tmp_path / "run", training={"stages": short})
     then = checkpoint.load_state(tmp_path / "run" / checkpoint.STATE)["networks"]["G"]
-    from small_runs import trainer
-
     resumed = trainer(tmp_path / "run", training={"ema": 0.9})
     average = resumed.averages.networks["G"].state_dict()
     assert all(torch.equal(average[k], v) for k, v in then.items())
@@ -82,7 +84,7 @@ def test_an_average_asked_for_later_begins_with_the_weights_of_then(tmp_path):
 
 
 class OfficialPool:
-    """The rule of NVIDIA/pix2pixHD util/image_pool.py, its chances handed in."""
+    """The rule of NVIDIA/pix2pixHD util/image_pool.py, its random numbers handed in."""
 
     def __init__(self, pool_size):
         self.pool_size, self.images = pool_size, []
@@ -98,9 +100,7 @@ class OfficialPool:
 
 
 def test_the_pool_follows_the_published_rule():
-    """The same chances, taken as the pool takes them, give the same images."""
-    import numpy as np
-
+    """The same random numbers, drawn as the pool draws them, give the same images."""
     size, seed, n = 4, 11, 200
     ours, official = ImagePool(size, seed), OfficialPool(size)
     images = torch.arange(float(n)).view(n, 1, 1, 1)
@@ -115,7 +115,7 @@ def test_the_pool_follows_the_published_rule():
     assert max(i - value for i, value in enumerate(returned)) > 2 * size  # some wait for long
 
 
-def test_a_pool_of_nothing_gives_back_what_it_gets():
+def test_a_pool_of_size_0_returns_its_input():
     images = torch.randn(3, 2, 4, 4)
     assert ImagePool(0, 0).query(images) is images
     assert ImagePool(0, 0).shared_query(images, one_cpu()) is images
@@ -128,36 +128,34 @@ def test_the_pool_keeps_no_larger_tensors_alive():
 
 
 def test_the_discriminator_sees_pooled_images_and_the_real_ones_as_they_are():
-    from test_step import batch_of
-
-    model = small_model()
-    model.pool = ImagePool(1, 0)
-    model.setup(one_cpu())
-    discriminator, generator = model.phases()
+    system = small_system()
+    system.pool = ImagePool(1, 0)
+    system.setup(one_cpu())
+    discriminator, generator = system.phases(START)
     seen = []
-    model.networks["D"].module.register_forward_pre_hook(lambda net, given: seen.append(given[0].clone()))
-    told = []
+    system.networks["D"].module.register_forward_pre_hook(lambda net, given: seen.append(given[0].clone()))
+    passes = []
     for n in range(6):
         seen.clear()
         discriminator.losses(batch_of(n))
         generator.losses(batch_of(n))
-        told.append(seen[:])
+        passes.append(seen[:])
     sources = [batch_of(n).source for n in range(6)]
-    for n, (_, real, made) in enumerate(told):
+    for n, (_, real, fake) in enumerate(passes):
         assert torch.equal(real, torch.cat([sources[n], batch_of(n).target], 1))
-        assert torch.equal(made[:, :1], sources[n])
-    pooled = [n for n, (earlier, *_) in enumerate(told) if not torch.equal(earlier[:, :1], sources[n])]
+        assert torch.equal(fake[:, :1], sources[n])
+    pooled = [n for n, (earlier, *_) in enumerate(passes) if not torch.equal(earlier[:, :1], sources[n])]
     assert pooled
-    for n in pooled:  # source and made image of an earlier step, together
-        assert any(torch.equal(told[n][0][:, :1], sources[m]) for m in range(n))
+    for n in pooled:  # source and fake image of an earlier step, together
+        assert any(torch.equal(passes[n][0][:, :1], sources[m]) for m in range(n))
 
 
 def test_a_run_with_a_pool_differs_and_repeats(tmp_path):
     for name, size in (("none", 0), ("one", 2), ("two", 2)):
-        train(tmp_path / name, training={"pool_size": size})
+        train(tmp_path / name, system={"pool_size": size})
     none, one, two = ((tmp_path / n / checkpoint.LAST).read_bytes() for n in ("none", "one", "two"))
     assert one == two != none
     random.seed(0)  # nothing global has a say
     torch.manual_seed(99)
-    train(tmp_path / "three", training={"pool_size": 2})
+    train(tmp_path / "three", system={"pool_size": 2})
     assert (tmp_path / "three" / checkpoint.LAST).read_bytes() == one

@@ -15,14 +15,13 @@ from pbvs.training.schedule import TrainingConfig
 TRAINING = {
     "stages": [{"epochs": 7, "learning_rate": 1e-4}],
     "batch_size": 4,
-    "pool_size": 3,
     "clip_norm": 0.5,
     "ema": 0.9,
-    "fix_global_epochs": 2,
     "checkpoint_every_images": 1000,
 }
 LOCAL = {"kind": "local", "enhancer_blocks": 1}
-OPTIONS = {"images_per_epoch": 4, "validates": True, "log_every_steps": 2, "generator": LOCAL}
+SYSTEM = {"pool_size": 3, "fix_global_epochs": 2}
+OPTIONS = {"images_per_epoch": 4, "validates": True, "log_every_steps": 2, "generator": LOCAL, "system": SYSTEM}
 
 
 def two(folder, signalled=None, **options):
@@ -39,8 +38,8 @@ def two(folder, signalled=None, **options):
         }  # fmt: skip
         signal_at = (signalled, signal.SIGTERM, True) if signalled and rank == "1" else None
         started.append(child(folder, environment, devices=2, signal_at=signal_at, **options))
-    told = [process.communicate()[1] for process in started]
-    return [process.returncode for process in started], "\n".join(told)
+    errors = [process.communicate()[1] for process in started]
+    return [process.returncode for process in started], "\n".join(errors)
 
 
 def rows_of(path):
@@ -55,8 +54,8 @@ def test_two_processes_take_the_steps_of_one_and_stop_together(tmp_path):
     """
     train(tmp_path / "one", training=TRAINING, **OPTIONS)
     folder, training = tmp_path / "two", TRAINING | {"accumulate": 2}
-    codes, told = two(folder, signalled=25, training=training, data_workers=1, **OPTIONS)
-    assert codes == [143, 143], told
+    codes, errors = two(folder, signalled=25, training=training, data_workers=1, **OPTIONS)
+    assert codes == [143, 143], errors
     seen = checkpoint.load_state(folder / checkpoint.STATE)["images_seen"]
     assert seen in (20, 24)
     assert [row["images"] for row in rows_of(folder / "curves.csv")] == list(range(8, seen + 1, 8))

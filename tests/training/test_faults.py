@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import Fixed, small_model, train, trainer
+from small_runs import Fixed, small_system, train, trainer
+from untrained import record_of
 
 from pbvs.core.errors import CheckpointError, TrainingError, UsageError
 from pbvs.core.fabric import make_fabric
@@ -38,7 +39,7 @@ def test_memory_that_runs_out_says_what_to_lower(stopped, monkeypatch):
         "crop_px (now the whole image)",
         "batch_size (now 2)",
         "training.accumulate (now 1)",
-        "checkpointing=true",
+        "activation_checkpointing=true",
         "--precision bf16-mixed",
         "last checkpoint",
     ):
@@ -46,8 +47,8 @@ def test_memory_that_runs_out_says_what_to_lower(stopped, monkeypatch):
     assert "GPU 0 has" not in str(error.value)
     assert (stopped / checkpoint.STATE).read_bytes() == before
     with pytest.raises(TrainingError) as error:
-        train(stopped, training={"checkpointing": True, "crop_px": 32, "accumulate": 2})
-    assert "checkpointing=true" not in str(error.value)
+        train(stopped, training={"activation_checkpointing": True, "crop_px": 32, "accumulate": 2})
+    assert "activation_checkpointing=true" not in str(error.value)
     assert "crop_px (now 32)" in str(error.value)
     assert "batch_size" not in str(error.value)
     monkeypatch.undo()
@@ -55,28 +56,28 @@ def test_memory_that_runs_out_says_what_to_lower(stopped, monkeypatch):
 
 
 def test_no_space_for_the_state_leaves_the_one_before(stopped):
-    """/dev/full is a disk without space; what is written whole is first written beside its place."""
+    """/dev/full is a disk without space; an atomic write goes to a temporary file first."""
     path = stopped / checkpoint.STATE
     before, state = path.read_bytes(), checkpoint.load_state(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_native_id()}.part{path.suffix}")
-    beside.symlink_to("/dev/full")
+    tmp_path = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_native_id()}.part{path.suffix}")
+    tmp_path.symlink_to("/dev/full")
     with pytest.raises(CheckpointError, match="No space left on device; the one before it is still there"):
         checkpoint.save_state(path, state)
     assert path.read_bytes() == before
-    assert not beside.exists()
+    assert not tmp_path.exists()
     assert checkpoint.load_state(path)["images_seen"] == 8
 
 
 def test_weights_that_cannot_be_written_leave_those_before(tmp_path):
     """A limit on the size of files stands for a disk that is full."""
-    path, model = tmp_path / "w.safetensors", small_model()
-    checkpoint.save_weights(path, model.networks, {"n": 1})
+    path, system = tmp_path / "w.safetensors", small_system()
+    checkpoint.save_weights(path, system.networks, record_of())
     before = path.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(CheckpointError, match=r"could not be written: .*File too large") as error:
-            checkpoint.save_weights(path, model.networks, {"n": 2})
+            checkpoint.save_weights(path, system.networks, record_of(images_seen=2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "make room on the disk" in str(error.value)
@@ -92,7 +93,7 @@ def test_no_space_for_curves_says_so(stopped, monkeypatch):
     with pytest.raises(CheckpointError, match=r"no space is left(.|\n)*curves.csv(.|\n)*make room"):
         train(stopped)
     monkeypatch.setattr("pbvs.training.curves.Curve.add", lambda *a: Path("/none/there").read_text())
-    with pytest.raises(FileNotFoundError):  # other faults of the system are not made into this one
+    with pytest.raises(FileNotFoundError):  # other errors of the system stay as they are
         train(stopped)
 
 
@@ -100,30 +101,30 @@ def test_a_checkpoint_of_other_networks_lists_every_difference(stopped):
     before = (stopped / checkpoint.STATE).read_bytes()
     with pytest.raises(CheckpointError, match="are of another network") as error:
         trainer(stopped, generator={"channels": 6, "blocks": 0}, losses={"gan": 0, "feature_matching": 0})
-    mine = small_model(generator={"channels": 6, "blocks": 0}).networks["G"].state_dict()
-    theirs = small_model().networks["G"].state_dict()
-    told = str(error.value)
+    mine = small_system(generator={"channels": 6, "blocks": 0}).networks["G"].state_dict()
+    theirs = small_system().networks["G"].state_dict()
+    message = str(error.value)
     for name in mine.keys() | theirs.keys():
         same = name in mine and name in theirs and mine[name].shape == theirs[name].shape
-        assert (f"G.{name}:" in told) != same, name
-    assert "D: a network that only the checkpoint has" in told
-    assert "--fresh" in told
+        assert (f"G.{name}:" in message) != same, name
+    assert "D: this network is only in the checkpoint" in message
+    assert "--fresh" in message
     assert (stopped / checkpoint.STATE).read_bytes() == before
 
 
-def test_torn_files_say_so(tmp_path):
+def test_truncated_files_say_so(tmp_path):
     folder = tmp_path / "run"
     train(folder)
     best, state = folder / checkpoint.BEST, folder / checkpoint.STATE
     for path in (best, state):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match="torn"):
-        checkpoint.load_weights(best, "G")
+    with pytest.raises(CheckpointError, match="truncated, corrupt"):
+        checkpoint.load_weights(best)
     with pytest.raises(CheckpointError, match="cannot be read") as error:
         train(folder)
     assert "kept aside" in str(error.value)
     with pytest.raises(CheckpointError, match="no trained weights"):
-        checkpoint.load_weights(folder / "none.safetensors", "G")
+        checkpoint.load_weights(folder / "none.safetensors")
     torch.save({"images_seen": 3}, state)
     with pytest.raises(CheckpointError, match="another version"):
         checkpoint.load_state(state)
@@ -186,10 +187,10 @@ def test_a_second_signal_stops_at_once_but_a_launcher_s_echo_does_not(monkeypatc
 
 def test_a_validation_that_fails_loses_nothing(tmp_path):
     class Failing(Fixed):
-        def score(self, network, images_seen):
+        def score(self, translation, images_seen):
             if images_seen == 12:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return super().score(network, images_seen)
+            return super().score(translation, images_seen)
 
     with pytest.raises(TrainingError, match="memory ran out"):
         train(tmp_path / "run", validator=Failing(0.5, 0.4))
@@ -197,4 +198,4 @@ def test_a_validation_that_fails_loses_nothing(tmp_path):
     assert (state["images_seen"], state["validated_at"], state["best_score"]) == (12, 6, 0.5)
     validator = Fixed(0.3, 0.2, 0.1)
     assert train(tmp_path / "run", validator=validator).images_now == 12
-    assert [images for _, images in validator.asked] == [12, 18, 24]
+    assert validator.validated == [12, 18, 24]

@@ -7,44 +7,45 @@ from torch.nn import functional as F
 from torchvision.models import vgg19
 
 from pbvs.core.fabric import make_fabric
+from pbvs.dataset.batches import Batch
 from pbvs.perceptual.lpips import PerceptualDistance
 from pbvs.perceptual.metric_weights import load_metric_weights
-from pbvs.systems.pix2pixhd.losses import LossWeights
-from pbvs.systems.pix2pixhd.network import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import Pix2PixHDConfig
 from pbvs.systems.pix2pixhd.official import to_official
 from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training.step import train_step
-from pbvs.training.system import Batch, unwrap
+from pbvs.training.system import SystemContext, unwrap
 
 VGG_FEATURES = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # after relu1_1 ... relu5_1
 
 
 def batch(side_px):
-    draw = torch.Generator().manual_seed(7)
+    rng = torch.Generator().manual_seed(7)
     source, target = (
-        torch.rand(1, n, side_px, side_px, generator=draw, dtype=torch.float64).mul(2).sub(1) for n in (1, 3)
+        torch.rand(1, n, side_px, side_px, generator=rng, dtype=torch.float64).mul(2).sub(1) for n in (1, 3)
     )
-    return Batch(source, target, torch.ones(1, 1, side_px, side_px, dtype=torch.bool), ("one",))
+    mask = torch.ones(1, 1, side_px, side_px, dtype=torch.bool)
+    return Batch({"source": source, "target": target}, mask, ("one",))
 
 
-def production_gradients(model, images):
+def production_gradients(system, images):
     """By network and name; a step at rate 0 leaves them behind."""
     fabric = make_fabric("cpu")
-    model.setup(fabric)
-    for network in (*model.networks.values(), model.loss):
+    system.setup(fabric)
+    for network in (*system.networks.values(), system.loss):
         network.double()  # not Fabric's 64-true, which gives results in float32
     train_step(model, images, fabric, learning_rate=0.0)
     return {
         name: {key: weight.grad for key, weight in unwrap(network).named_parameters()}
-        for name, network in model.networks.items()
+        for name, network in system.networks.items()
     }
 
 
-def vgg_distance(made, real):
+def vgg_distance(fake, real):
     features = vgg19(weights=None).features
     state = load_metric_weights("vgg19", "standin")[0]
     features.load_state_dict({k.removeprefix("features."): v for k, v in state.items() if "features" in k})
-    total, a, b = 0.0, made, real
+    total, a, b = 0.0, fake, real
     for index, layer in enumerate(features.double().requires_grad_(False)):
         a, b = (F.relu(x) if isinstance(layer, torch.nn.ReLU) else layer(x) for x in (a, b))
         if index in VGG_FEATURES:
@@ -52,34 +53,34 @@ def vgg_distance(made, real):
     return total
 
 
-def official_gradients(model, images):
+def official_gradients(system, images):
     """Three passes of the discriminator, every loss summed with its weight, two backward passes."""
     configs, states = {}, {}
-    for name, network in model.networks.items():
+    for name, network in system.networks.items():
         state = {k: v.detach().clone().double() for k, v in network.state_dict().items()}
         states[name] = {k: v.requires_grad_() for k, v in state.items()}
         configs[name] = to_official(network)[0]
-    made = generator(configs["G"], states["G"], images.source)
+    fake = generator(configs["G"], states["G"], images.source)
 
-    def judged(image):
+    def features(image):
         return discriminator(configs["D"], states["D"], torch.cat([images.source, image], 1))
 
-    seen_made, seen_real, passed = judged(made.detach()), judged(images.target), judged(made)
-    n_scales, n_features = len(passed), len(passed[0]) - 1
+    detached, real, attached = features(fake.detach()), features(images.target), features(fake)
+    n_scales, n_features = len(attached), len(attached[0]) - 1
     matching = sum(
         (a - b.detach()).abs().mean() * 4.0 / n_features / n_scales
-        for ours, real in zip(passed, seen_real, strict=True)
-        for a, b in zip(ours[:-1], real[:-1], strict=True)
+        for fake_scale, real_scale in zip(attached, real, strict=True)
+        for a, b in zip(fake_scale[:-1], real_scale[:-1], strict=True)
     )
     lpips = PerceptualDistance("standin", check_range=False).double()
     losses = {
-        "D": 0.5 * sum(f[-1].square().mean() for f in seen_made)
-        + 0.5 * sum((f[-1] - 1).square().mean() for f in seen_real),
-        "G": sum((f[-1] - 1).square().mean() for f in passed)
+        "D": 0.5 * sum(f[-1].square().mean() for f in detached)
+        + 0.5 * sum((f[-1] - 1).square().mean() for f in real),
+        "G": sum((f[-1] - 1).square().mean() for f in attached)
         + 10 * matching
-        + 10 * vgg_distance(made, images.target)
-        + lpips(made, images.target).mean()
-        + ((made - images.target) / 2).square().mean().sqrt(),
+        + 10 * vgg_distance(fake, images.target)
+        + lpips(fake, images.target).mean()
+        + ((fake - images.target) / 2).square().mean().sqrt(),
     }
     return {
         name: dict(
@@ -96,19 +97,16 @@ def official_gradients(model, images):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["global", "local"])
 def test_gradients_are_those_of_the_official_order_of_work(kind, checkpointing):
-    model = Pix2PixHD(
-        GeneratorConfig(kind=kind, channels=4, n_downsample=2, blocks=2, enhancer_blocks=1),
-        DiscriminatorConfig(channels=4, layers=2, scales=2),
-        (1, 3),
-        LossWeights(),
-        (0.5, 0.999),
-        seed=1,
-        metric_weights="standin",
+    config = Pix2PixHDConfig(
+        generator={"kind": kind, "channels": 4, "n_downsample": 2, "blocks": 2, "enhancer_blocks": 1},
+        discriminator={"channels": 4, "layers": 2, "scales": 2},
+        training={"stages": [{"epochs": 1, "learning_rate": 1e-3}]},
     )
+    system = Pix2PixHD(config, SystemContext({"source": 1, "target": 3}, seed=1, metric_weights="standin"))
     images = batch(32)
-    expected = official_gradients(model, images)
-    model.networks["G"].checkpointing = checkpointing
-    found = production_gradients(model, images)
+    expected = official_gradients(system, images)
+    system.networks["G"].activation_checkpointing = checkpointing
+    found = production_gradients(system, images)
     for name, gradients in expected.items():
         assert found[name].keys() == gradients.keys()
         largest = max(float(g.abs().max()) for g in gradients.values())

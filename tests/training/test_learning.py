@@ -1,9 +1,9 @@
-"""It learns: four pairs of made scenes by heart. And a curve that guards every later change."""
+"""It learns: four pairs of synthetic scenes by heart. And a curve that guards every later change."""
 
 import numpy as np
 import pytest
 import torch
-from small_runs import Pairs, one_cpu, small_model, trainer
+from small_runs import Pairs, one_cpu, small_system, trainer
 
 from pbvs.core import pixels
 from pbvs.dataset.batches import model_batch
@@ -24,7 +24,7 @@ def one_thread():
 
 
 class Scenes(torch.utils.data.Dataset):
-    """Four SAR and EO tiles of the made archives, small."""
+    """Four SAR and EO tiles of the synthetic archives, small."""
 
     def __init__(self, root):
         make_archives(root, locations=0, tiles=4, test_images=0, seed=1, threads=1)
@@ -52,7 +52,7 @@ def test_four_pairs_are_learnt_by_heart(tmp_path):
         tmp_path / "run",
         dataset=scenes,
         training={"stages": stages, "batch_size": 4},
-        generator={"channels": 16, "downsamplings": 2, "blocks": 2},
+        generator={"channels": 16, "n_downsample": 2, "blocks": 2},
         losses={"l2": 10.0},
         images_per_epoch=4,
     )
@@ -61,8 +61,8 @@ def test_four_pairs_are_learnt_by_heart(tmp_path):
         item = torch.utils.data.default_collate([scenes[n] for n in range(4)])
         batch = model_batch(item, torch.device("cpu"))
         with torch.no_grad():
-            made = unwrap(run.job.model.networks["G"])(batch.source)
-        return float(l2(pixels.unit_from_model(made), pixels.unit_from_model(batch.target)).mean())
+            fake = unwrap(run.job.system.networks["G"])(batch.source)
+        return float(l2(pixels.unit_from_model(fake), pixels.unit_from_model(batch.target)).mean())
 
     before = error()
     run.run()
@@ -70,7 +70,7 @@ def test_four_pairs_are_learnt_by_heart(tmp_path):
 
 
 # Five steps of two images, every term on, stand-in weights, torch 2.15 on a CPU. Another version of torch may
-# draw other first weights or sum in another order: then take new values, from a commit known to be right.
+# draw other initial weights or sum in another order: then take new values, from a commit known to be right.
 GOLDEN = {
     "vgg": [3.0511, 3.27624, 3.27271, 3.03511, 2.98462],
     "lpips": [0.0813912, 0.0836683, 0.0792882, 0.0778844, 0.0774749],
@@ -79,18 +79,18 @@ GOLDEN = {
     "gan": [2.10659, 1.98518, 1.87124, 1.76125, 1.65624],
     "feature_matching": [4.09403, 3.83584, 3.77774, 3.74584, 3.40767],
     "d_real": [1.05339, 0.991764, 0.933548, 0.878739, 0.822185],
-    "d_made": [0.0114567, 0.0105502, 0.0113546, 0.0153896, 0.0206401],
+    "d_fake": [0.0114567, 0.0105502, 0.0113546, 0.0153896, 0.0206401],
 }
 
 
 def test_five_steps_follow_the_golden_curve():
-    model, fabric = small_model(losses={"vgg": 10.0, "lpips": 1.0, "l1": 1.0}), one_cpu()
-    model.setup(fabric)
+    system, fabric = small_system(losses={"vgg": 10.0, "lpips": 1.0, "l1": 1.0}), one_cpu()
+    system.setup(fabric)
     curve = {}
     for step in range(5):
         items = [Pairs()[2 * step], Pairs()[2 * step + 1]]
         batch = model_batch(torch.utils.data.default_collate(items), torch.device("cpu"))
-        for name, value in train_step(model, batch, fabric, 1e-3).items():
+        for name, value in train_step(system, batch, fabric, 1e-3).items():
             curve.setdefault(name, []).append(float(value))
     assert curve.keys() == GOLDEN.keys()
     for name, values in GOLDEN.items():

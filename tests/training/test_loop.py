@@ -5,13 +5,24 @@ import signal
 
 import pytest
 import torch
-from small_runs import Fixed, Pairs, networks, small_model, train, trainer
+from small_runs import Fixed, Pairs, networks, small_system, train, trainer
 
 from pbvs.core.errors import TrainingError
 from pbvs.dataset.batches import BatchSampler, model_batch
-from pbvs.systems.pix2pixhd.losses import GeneratorLoss, LossWeights
+from pbvs.systems.pix2pixhd.config import LossWeights
+from pbvs.systems.pix2pixhd.losses import GeneratorLoss
 from pbvs.training import checkpoint
 from pbvs.training.interrupt import Interrupted
+
+
+def assert_last_is_the_state(folder, images_seen):
+    """`last.safetensors` of a run that was stopped holds the weights of its training state."""
+    state = checkpoint.load_state(folder / checkpoint.STATE)
+    record, weights = checkpoint.load_weights(folder / checkpoint.LAST, unaveraged=True)
+    assert record.images_seen == state["images_seen"] == images_seen
+    assert weights.keys() == state["networks"].keys()
+    for name, tensors in state["networks"].items():
+        assert all(torch.equal(weights[name][key], value) for key, value in tensors.items()), name
 
 
 def rows_of(path):
@@ -26,8 +37,7 @@ def test_stopped_and_resumed_ends_with_the_same_files_bit_for_bit(tmp_path, sign
     with pytest.raises(Interrupted) as stopped:
         train(parts, signal_at=(13, signal_number))
     assert stopped.value.exit_code == code
-    assert checkpoint.load_state(parts / checkpoint.STATE)["images_seen"] == 14
-    assert not (parts / checkpoint.LAST).exists()
+    assert_last_is_the_state(parts, 14)
     assert train(parts).images_seen == outcome.images_seen == 24
     for name in (checkpoint.LAST, checkpoint.BEST, "curves.csv"):
         assert (whole / name).read_bytes() == (parts / name).read_bytes(), name
@@ -49,7 +59,7 @@ def test_a_signal_before_a_validation_leaves_it_to_the_resumed_run(tmp_path):
 def test_training_changes_the_weights_and_writes_every_curve(tmp_path):
     train(tmp_path / "run", training={"clip_norm": 5.0})
     rows = rows_of(tmp_path / "run" / "curves.csv")
-    losses = {"gan", "feature_matching", "l2", "d_real", "d_made"}
+    losses = {"gan", "feature_matching", "l2", "d_real", "d_fake"}
     norms = {"gradient_norm_G", "gradient_norm_D"}
     assert set(rows[0]) == {"images", "learning_rate"} | losses | norms
     assert rows[-1]["images"] == "24"
@@ -60,7 +70,7 @@ def test_training_changes_the_weights_and_writes_every_curve(tmp_path):
     assert 0 < data < step
     assert float(times["images_per_second"]) == pytest.approx(1 / (data + step), rel=1e-4)
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-    first = small_model().networks["G"].state_dict()
+    first = small_system().networks["G"].state_dict()
     last = networks(tmp_path / "run")
     assert all((last[f"G.{k}"] != v).any() for k, v in first.items() if k.endswith("weight"))
 
@@ -74,18 +84,18 @@ def test_masked_pixels_have_no_influence():
             )
             return item
 
-    def image_terms(dataset):
+    def image_losses(dataset):
         item = torch.utils.data.default_collate([dataset[1], dataset[3]])
         batch = model_batch(item, torch.device("cpu"))
-        made = torch.where(batch.mask, batch.source, batch.target).requires_grad_()
+        fake = torch.where(batch.mask, batch.source, batch.target).requires_grad_()
         loss = GeneratorLoss(LossWeights(vgg=0, lpips=0, l1=1), "standin")
-        total = sum(loss.image_terms(made, batch.target, batch.mask).values())
+        total = sum(loss.image(fake, batch.target, batch.mask).values())
         total.backward()
-        return total.item(), made.grad * ~batch.mask
+        return total.item(), fake.grad * ~batch.mask
 
-    unwrap, spoilt = image_terms(Pairs()), image_terms(Spoilt())
-    assert unwrap[0] == spoilt[0]
-    assert not unwrap[1].any()
+    clean, spoilt = image_losses(Pairs()), image_losses(Spoilt())
+    assert clean[0] == spoilt[0]
+    assert not clean[1].any()
     assert not spoilt[1].any()
 
 
@@ -95,11 +105,11 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path
         train(folder, signal_at=(5, signal.SIGINT))
     before = (folder / checkpoint.STATE).read_bytes()
     resumed = trainer(folder)
-    next(iter(resumed.job.model.networks["G"].parameters())).data.fill_(float("nan"))
+    next(iter(resumed.job.system.networks["G"].parameters())).data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="not finite: ") as error:
         resumed.run()
-    told = str(error.value).splitlines()[0].removeprefix("not finite: ")
-    assert set(told.split(", ")) == {"l2", "gan", "feature_matching", "d_made"}
+    names = str(error.value).splitlines()[0].removeprefix("not finite: ")
+    assert set(names.split(", ")) == {"l2", "gan", "feature_matching", "d_fake"}
     assert "pair 6, pair 7" in str(error.value)
     assert (folder / checkpoint.STATE).read_bytes() == before
     assert train(folder).images_seen == 24
@@ -112,7 +122,7 @@ def test_weights_spoilt_by_a_gradient_are_never_written(tmp_path):
         train(folder, signal_at=(5, signal.SIGINT))
     before = (folder / checkpoint.STATE).read_bytes()
     resumed = trainer(folder, training={"checkpoint_every_images": 2})
-    weight = next(iter(resumed.job.model.networks["G"].parameters()))
+    weight = next(iter(resumed.job.system.networks["G"].parameters()))
     weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingError, match="no longer finite"):
         resumed.run()
@@ -122,16 +132,16 @@ def test_weights_spoilt_by_a_gradient_are_never_written(tmp_path):
 def test_best_is_the_lowest_score_and_last_the_end(tmp_path):
     outcome = train(tmp_path / "run", validator=Fixed(0.5, 0.3, 0.4, 0.6))
     assert (outcome.best_score, outcome.ended_early) == (0.3, False)
-    header = checkpoint.read_header(tmp_path / "run" / checkpoint.BEST)
-    assert (header["images_seen"], header["best_score"]) == (12, 0.3)
-    assert checkpoint.read_header(tmp_path / "run" / checkpoint.LAST)["images_seen"] == 24
+    record = checkpoint.read_record(tmp_path / "run" / checkpoint.BEST)
+    assert (record.images_seen, record.best_score) == (12, 0.3)
+    assert checkpoint.read_record(tmp_path / "run" / checkpoint.LAST).images_seen == 24
 
 
 def test_patience_ends_a_run_and_a_larger_one_extends_it(tmp_path):
     folder = tmp_path / "run"
     outcome = train(folder, validator=Fixed(0.5, 0.6, 0.7, 0.1), training={"patience": 2})
     assert (outcome.images_seen, outcome.best_score, outcome.ended_early) == (18, 0.5, True)
-    assert checkpoint.read_header(folder / checkpoint.LAST)["images_seen"] == 18
+    assert checkpoint.read_record(folder / checkpoint.LAST).images_seen == 18
     again = train(folder, validator=Fixed(), training={"patience": 2})
     assert (again.images_now, again.ended_early) == (0, True)
     extended = train(folder, validator=Fixed(0.1), training={"patience": 3})
@@ -151,7 +161,7 @@ def test_a_finished_run_is_extended_by_more_epochs(tmp_path):
 def test_validation_every_so_many_images(tmp_path):
     validator = Fixed(*[0.5] * 9)
     train(tmp_path / "run", validator=validator, training={"validate_every_images": 5})
-    assert [images for _, images in validator.asked] == [6, 10, 16, 20, 24]
+    assert validator.validated == [6, 10, 16, 20, 24]
 
 
 def test_one_image_trains_and_has_no_score(tmp_path):
@@ -159,16 +169,16 @@ def test_one_image_trains_and_has_no_score(tmp_path):
     assert (outcome.images_seen, outcome.best_score) == (4, None)
 
 
-def test_told_numbers_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
+def test_progress_reports_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.training.meter._WARN_AFTER_STEPS", 4)
-    told, warned = [], []
-    run = trainer(tmp_path / "run", report=lambda *t: told.append(t), warn=warned.append, log_every_steps=4)
+    reports, warned = [], []
+    run = trainer(tmp_path / "run", report=lambda *r: reports.append(r), warn=warned.append, log_every_steps=4)
     run.batches.waiting_seconds = 1e6
     outcome = run.run()
-    assert [done for done, _, _ in told] == [8, 16, 24]
-    assert told[0][1] == 24
-    assert told[0][2]["minutes left"] > 0 == told[-1][2]["minutes left"]
-    assert {"images/s", "l2", "d_made"} <= set(told[0][2])
+    assert [done for done, _, _ in reports] == [8, 16, 24]
+    assert reports[0][1] == 24
+    assert reports[0][2]["minutes left"] > 0 == reports[-1][2]["minutes left"]
+    assert {"images/s", "l2", "d_fake"} <= set(reports[0][2])
     assert len(warned) == 1
     assert "100% of the time" in warned[0]
     assert outcome.waiting_share > 0.99

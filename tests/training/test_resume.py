@@ -4,12 +4,12 @@ import signal
 
 import pytest
 import torch
-from small_runs import ALL_ON, child, train
+from small_runs import ALL_ON, POOL, child, train
 
 from pbvs.training import checkpoint
 from pbvs.training.interrupt import Interrupted
 
-OPTIONS = {"validates": True, "training": ALL_ON | {"checkpoint_every_images": 4}}
+OPTIONS = {"validates": True, "training": ALL_ON | {"checkpoint_every_images": 4}, "system": POOL}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,8 +33,8 @@ def test_killed_twice_and_repeated_ends_with_the_same_weights_bit_for_bit(tmp_pa
     folder, seen = tmp_path / "run", 0
     for killed_at, data_workers in ((9, 0), (23, 2)):
         killed = child(folder, signal_at=(killed_at, signal.SIGKILL), data_workers=data_workers, **OPTIONS)
-        _, told = killed.communicate()
-        assert killed.returncode == -signal.SIGKILL, told
+        _, errors = killed.communicate()
+        assert killed.returncode == -signal.SIGKILL, errors
         before, seen = seen, checkpoint.load_state(folder / checkpoint.STATE)["images_seen"]
         assert before < seen <= killed_at
         assert not (folder / checkpoint.LAST).exists()

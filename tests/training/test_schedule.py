@@ -24,15 +24,15 @@ def test_linear_by_epoch_is_the_published_decay():
     )
     settings = TrainingConfig(stages=stages)
     rates = [
-        [settings.learning_rate(n, 10) for n in range(10 * epoch, 10 * epoch + 10)] for epoch in range(200)
+        [settings.learning_rates(n, 10, ["G"])["G"] for n in range(10 * epoch, 10 * epoch + 10)] for epoch in range(200)
     ]
     assert [epoch[0] for epoch in rates] == pytest.approx(official_rates(100, 100, 2e-4), abs=1e-12)
     assert all(len(set(epoch)) == 1 for epoch in rates)
     by_image = TrainingConfig(stages=[stages[0], stages[1].model_copy(update={"decay": "linear"})])
-    starts = [by_image.learning_rate(10 * epoch, 10) for epoch in range(200)]
+    starts = [by_image.learning_rates(10 * epoch, 10, ["G"])["G"] for epoch in range(200)]
     assert starts == pytest.approx([epoch[0] for epoch in rates], abs=1e-12)
-    assert by_image.learning_rate(1999, 10) == pytest.approx(2e-4 / 1000)
-    assert settings.learning_rate(1999, 10) == pytest.approx(2e-4 / 100)
+    assert by_image.learning_rates(1999, 10, ["G"])["G"] == pytest.approx(2e-4 / 1000)
+    assert settings.learning_rates(1999, 10, ["G"])["G"] == pytest.approx(2e-4 / 100)
 
 
 def test_the_winning_solution_s_thirty_and_ten_at_half():
@@ -40,11 +40,11 @@ def test_the_winning_solution_s_thirty_and_ten_at_half():
         stages=[{"epochs": 30, "learning_rate": 2e-4}, {"epochs": 10, "learning_rate": 1e-4}]
     )
     assert settings.epochs == 40
-    assert [settings.learning_rate(n, 100) for n in (0, 2999, 3000, 3999)] == [2e-4, 2e-4, 1e-4, 1e-4]
+    assert [settings.learning_rates(n, 100, ["G"])["G"] for n in (0, 2999, 3000, 3999)] == [2e-4, 2e-4, 1e-4, 1e-4]
 
 
 def test_rates_within_and_beyond_the_stages():
-    rates = [config().learning_rate(n, IMAGES_PER_EPOCH) for n in (0, 11, 12, 18, 24, 1000)]
+    rates = [config().learning_rates(n, IMAGES_PER_EPOCH, ["G"])["G"] for n in (0, 11, 12, 18, 24, 1000)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 0.5e-3, 0.0, 0.0])
 
 

@@ -47,14 +47,14 @@ def test_a_finished_run_says_so_and_another_precision_is_another_run(challenge, 
     assert json.loads((node / "run.json").read_text())["made_of"]["precision"] == "bf16-mixed"
     aside = node.with_name("pix2pixhd.previous-1")
     assert json.loads((aside / "run.json").read_text())["made_of"]["precision"] == "32-true"
-    assert checkpoint.read_header(aside / checkpoint.LAST)["images_seen"] == 20
+    assert checkpoint.read_record(aside / checkpoint.LAST).images_seen == 20
 
 
 def test_translation_uses_the_average(challenge, command, pbvs):
     assert command().code == 0
     best = challenge.root / "runs" / "sar2eo" / "pix2pixhd" / checkpoint.BEST
     header, average = checkpoint.load_weights(best, "G")
-    network = Generator(GeneratorConfig(**header["params"]["generator"]), 1, 1)
+    network = Generator(GeneratorConfig(**header.params["generator"]), 1, 1)
     network.load_state_dict(average)
     told = pbvs(
         *("translate", "sar2eo", "--inputs", challenge.test / "sar2eo", "--out", challenge.root / "made"),
@@ -85,7 +85,7 @@ def test_written_in_the_published_form_and_trained_on_from_there(challenge, comm
     told = pbvs("weights", "export", node / checkpoint.BEST, "--out", out)
     assert told.code == 0, told.err
     assert "latest_net_G.pth: {'netG': 'global', 'input_nc': 1" in told.out
-    average = checkpoint.load_weights(node / checkpoint.BEST, "G")[1]
+    average = checkpoint.load_weights(node / checkpoint.BEST)[1]["G"]
     written = load_official(out / "latest_net_G.pth")
     assert all(torch.equal(value, average[name]) for name, value in written.state_dict().items())
     again = pbvs("weights", "export", node / checkpoint.BEST, "--out", out)
@@ -98,7 +98,7 @@ def test_written_in_the_published_form_and_trained_on_from_there(challenge, comm
     became = json.loads((node / "first_weights.json").read_text())
     n_tensors = [len(network.state_dict()) for network in (written, load_official(out / "latest_net_D.pth"))]
     assert [len(became[name]["loaded"]) for name in ("generator", "discriminator")] == n_tensors
-    raw = checkpoint.load_weights(node / checkpoint.LAST, "G")[1]
+    raw = checkpoint.load_weights(node / checkpoint.LAST)[1]["G"]
     assert all(torch.allclose(raw[name], value, atol=1e-6) for name, value in average.items())
     (out / "latest_net_G.pth").write_bytes(b"torn")
     told = command("--set", start)

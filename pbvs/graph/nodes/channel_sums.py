@@ -1,7 +1,7 @@
-"""A chain of nodes applied to a stored RGB image as one look-up table, where only channel sums matter.
+"""A chain of nodes applied to a stored RGB image as one look-up table (LUT), where only channel sums matter.
 
-An 8-bit pixel has one of 766 sums of its three bands. Whatever follows a sum pixel by pixel is therefore a
-table of 766 values, and the image is made from whole numbers, in five times the time of a copy.
+An 8-bit pixel has one of 766 sums of its three bands. A chain that works on the sum pixel by pixel is
+therefore a LUT of 766 values, applied in whole numbers in five times the time of a copy.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from pbvs.core.types import Image8
+
 N_SUMS = 3 * int(pixels.WHITE) + 1
-_BAND_PX = 1 << 18  # pixels at a time: what is between stays in the cache
+_BAND_PX = 1 << 18  # pixels at a time: intermediate results stay in the cache
 
 
-def channel_sums(stored: NDArray[np.uint8]) -> NDArray[np.uint16]:
+def channel_sums(stored: Image8) -> NDArray[np.uint16]:
     """`H,W` sums of the bands of `H,W,3 uint8`, 0 to 765."""
     import numpy as np
 
     sums = np.empty(stored.shape[:2], np.uint16)
-    for rows, found in _row_bands(stored):
-        sums[rows] = found
+    for rows, sums_of_rows in _row_bands(stored):
+        sums[rows] = sums_of_rows
     return sums
 
 
-def apply_lut(stored: NDArray[np.uint8], lut: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def apply_lut(stored: Image8, lut: NDArray[np.uint8]) -> Image8:
     """`H,W,1`: the entry for each pixel's channel sum.
 
     Args:
@@ -51,10 +53,10 @@ def apply_lut(stored: NDArray[np.uint8], lut: NDArray[np.uint8]) -> NDArray[np.u
     return out[:, :, None]
 
 
-def _row_bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
-    """Bands of rows and their channel sums, in memory that the next band overwrites.
+def _row_bands(stored: Image8) -> Iterator[tuple[slice, NDArray[np.uint16]]]:
+    """Yields bands of rows with their channel sums, in memory that the next band overwrites.
 
-    Sums of bytes wrap, and how often they did is the high byte: each step is one instruction for 64 pixels.
+    Sums of bytes wrap; the number of wraps is the high byte: each step is one instruction for 64 pixels.
     """
     import cv2
     import numpy as np
@@ -77,7 +79,7 @@ def _row_bands(stored: NDArray[np.uint8]) -> Iterator[tuple[slice, NDArray[np.ui
 
 
 def lut_of(operator: Callable[[Tensor], Tensor]) -> NDArray[np.uint8]:
-    """`766` uint8: what `operator` makes of every channel sum, rounded as images are.
+    """`766` uint8: the result of `operator` for every channel sum, rounded as images are.
 
     Args:
         operator: float255 `1,3,1,766` to `1,1,1,766`; its result may depend on a pixel's sum alone.

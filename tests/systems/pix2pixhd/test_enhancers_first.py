@@ -4,7 +4,7 @@ import signal
 
 import pytest
 import torch
-from small_runs import one_cpu, small_model, train
+from small_runs import one_cpu, small_system, train
 from test_step import batch_of, weights
 
 from pbvs.graph.trained import Pix2PixHDParams
@@ -23,7 +23,7 @@ def settings(**training):
 
 def published_order(steps_alone, steps_all, clip=None):
     """NVIDIA/pix2pixHD `create_optimizers` and `update_fixed_params`, written plainly over our losses."""
-    model = small_model(settings(fix_global_epochs=0), generator=LOCAL)
+    model = small_system(settings(fix_global_epochs=0), generator=LOCAL)
     fabric = one_cpu()
     model.setup(fabric)
     generator, discriminator = (model.networks[name].module for name in "GD")
@@ -46,7 +46,7 @@ def published_order(steps_alone, steps_all, clip=None):
 
 
 def test_the_steps_are_those_of_the_published_code():
-    model, fabric = small_model(settings(), generator=LOCAL), one_cpu()
+    model, fabric = small_system(settings(), generator=LOCAL), one_cpu()
     model.setup(fabric)
     before = weights(model)
     for step in range(3):

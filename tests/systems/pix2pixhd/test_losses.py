@@ -7,7 +7,8 @@ import torch
 from pbvs.core import pixels
 from pbvs.core.pixels import resize
 from pbvs.score.scorer import Scorer
-from pbvs.systems.pix2pixhd.losses import GeneratorLoss, LossWeights
+from pbvs.systems.pix2pixhd.config import LossWeights
+from pbvs.systems.pix2pixhd.losses import GeneratorLoss
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -26,7 +27,7 @@ def test_lpips_l1_and_l2_of_a_training_pair_are_those_of_its_score(bands):
         for side in (1, 2)
     )
     made.requires_grad_()  # as in training: LPIPS takes its other way through the layers
-    losses = GeneratorLoss(weights, "standin").image_terms(
+    losses = GeneratorLoss(weights, "standin").image(
         made, real, torch.ones(2, 1, 64, 64, dtype=torch.bool)
     )
     assert losses["lpips"].item() == pytest.approx(scored.lpips, abs=1e-6)
