@@ -27,14 +27,15 @@ from torch.nn import functional as F
 
 from pbvs.core import pixels
 from pbvs.core.malloc import keep_freed_memory
+from pbvs.dataset.batches import Batch
 from pbvs.networks.layers import InstanceNorm, init_weights
 from pbvs.perceptual.pixel_errors import l2
 from pbvs.perceptual.vgg import VggDistance
-from pbvs.systems.pix2pixhd.losses import LossWeights
-from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig, GeneratorConfig, LossWeights, Pix2PixHDConfig
+from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training.step import train_step
-from pbvs.training.system import Batch, unwrap
+from pbvs.training.system import SchedulePoint, SystemContext, unwrap
 
 LOSSES = {"original": LossWeights(lpips=0.0, l2=0.0), "winning": LossWeights()}
 VGG_WEIGHTS = {1: 1 / 32, 6: 1 / 16, 11: 1 / 8, 20: 1 / 4, 29: 1.0}  # by torchvision's index
@@ -107,7 +108,8 @@ def batch_of(side: Side) -> Batch:
     size = (side.size_px, side.size_px)
     source, target = (torch.rand(1, n, *size, generator=draw).mul(2).sub(1) for n in side.bands)
     mask = torch.ones(1, 1, *size, dtype=torch.bool)
-    return Batch(source.to(side.device), target.to(side.device), mask.to(side.device), ("one",))
+    views = {"source": source.to(side.device), "target": target.to(side.device)}
+    return Batch(views, mask.to(side.device), ("one",))
 
 
 class Official:
@@ -148,7 +150,7 @@ class Official:
             tick("discriminator forward")
             terms = self._terms(seen_made, seen_real, passed, made, batch)
         loss_g = sum(value for name, value in terms.items() if not name.startswith("d_"))
-        loss_d = terms["d_real"] + terms["d_made"]
+        loss_d = terms["d_real"] + terms["d_fake"]
         tick("losses")
         self.adam_g.zero_grad()
         loss_g.backward()
@@ -181,7 +183,7 @@ class Official:
         self, seen_made: Any, seen_real: Any, passed: Any, made: Tensor, batch: Batch
     ) -> dict[str, Tensor]:
         terms = {
-            "d_made": 0.5 * _least_squares(seen_made, 0.0),
+            "d_fake": 0.5 * _least_squares(seen_made, 0.0),
             "d_real": 0.5 * _least_squares(seen_real, 1.0),
             "gan": _least_squares(passed, 1.0),
             "feature_matching": torch.zeros((), device=made.device),
@@ -223,28 +225,29 @@ class Production:
         self.clock = clock
         precision = "bf16-mixed" if side.precision == "bf16" else "32-true"
         self.fabric = Fabric(accelerator=side.device, devices=1, precision=precision)
-        shapes = GeneratorConfig(), DiscriminatorConfig()
-        self.model = Pix2PixHD(
-            *shapes, side.bands, LOSSES[side.losses], BETAS, seed=0, metric_weights="standin"
-        )
-        for network in self.model.networks.values():
+        training = {"betas": BETAS, "stages": [{"epochs": 1, "learning_rate": LEARNING_RATE}]}
+        config = Pix2PixHDConfig(losses=LOSSES[side.losses], training=training)
+        bands = dict(zip(("source", "target"), side.bands, strict=True))
+        self.system = Pix2PixHD(config, SystemContext(bands, seed=0, metric_weights="standin"))
+        for network in self.system.networks.values():
             if side.channels_last:
                 network.to(memory_format=torch.channels_last)
-        self.model.networks["G"].checkpointing = side.checkpointing
-        self.model.setup(self.fabric)
+        self.system.networks["G"].activation_checkpointing = side.checkpointing
+        self.system.setup(self.fabric)
         self._time_parts()
 
     def _time_parts(self) -> None:
-        timed, model = self.clock.timed, self.model
+        timed, system = self.clock.timed, self.system
         for name, label in (("G", "generator forward"), ("D", "discriminator forward")):
-            network = unwrap(model.networks[name])
+            network = unwrap(system.networks[name])
             network.forward = timed(network.forward, label)
-        for part in ("image_terms", "adversarial_terms"):
-            setattr(model.loss, part, timed(getattr(model.loss, part), "losses"))
-        for optimizer in model.optimizers.values():
+        for part in ("image", "adversarial"):
+            setattr(system.loss, part, timed(getattr(system.loss, part), "losses"))
+        for optimizer in system.optimizers.values():
             raw = getattr(optimizer, "optimizer", optimizer)
             raw.step = timed(raw.step, "optimizers")
-        backward, labels = self.fabric.backward, [f"backward {p.name}" for p in model.phases()]
+        backward = self.fabric.backward
+        labels = [f"backward {p.name}" for p in system.phases(SchedulePoint("main", 0, 0))]
 
         def labelled(*args: Any, **kwargs: Any) -> None:
             timed(backward, labels[0])(*args, **kwargs)
@@ -254,9 +257,9 @@ class Production:
 
     def step(self, batch: Batch) -> dict[str, float]:
         self.clock.start()
-        told = train_step(self.model, batch, self.fabric, LEARNING_RATE)
+        losses = train_step(self.system, batch, self.fabric, LEARNING_RATE)
         self.clock.end_step()
-        return {name: float(value) for name, value in told.items()}
+        return {name: float(value) for name, value in losses.items()}
 
 
 def run(side: Side) -> dict[str, Any]:

@@ -50,7 +50,8 @@ NETWORK = """
 import json, resource, sys, time
 import torch
 side, size_px, repeats, device = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), torch.device(sys.argv[4])
-from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Generator
 torch.manual_seed(0)
 network = Generator(GeneratorConfig(), 1, 3).to(device).eval()
 levels = torch.rand(1, 1, size_px, size_px, dtype=torch.float64) * 255
@@ -59,13 +60,16 @@ if side == "plain":
         with torch.no_grad():
             return (network((levels.float() / 127.5 - 1).to(device)).cpu() + 1) * 127.5
 else:
-    from pbvs.graph.node import Computing
-    from pbvs.graph.trained import translated
+    from pbvs.graph import trained
+    from pbvs.graph.node import InferenceOptions
     from pbvs.core.device import device_of_process
+    from pbvs.systems.pix2pixhd.system import Pix2PixHD
+    from pbvs.training.system import Translation
     device_of_process(device.type)
-    how = Computing("bf16-mixed" if "bf16" in side else "32-true", "strips" in side)
+    options = InferenceOptions("bf16-mixed" if "bf16" in side else "32-true", "strips" in side)
+    translation = Translation(Pix2PixHD, {"G": network})
     def run():
-        return translated(network, levels, (size_px, size_px), how)
+        return trained.run(translation, levels, options)
 seconds = []
 for _ in range(repeats + 1):
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Norms against their formula in every memory layout, running averages, and the first weights."""
+"""Norms against their formula in every memory layout, running averages, and the initial weights."""
 
 import itertools
 
@@ -13,7 +13,8 @@ from pbvs.networks.layers import (
     replay_bn_update,
     running_averages,
 )
-from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig
+from pbvs.systems.pix2pixhd.network import Discriminator
 
 LAST, FIRST = torch.channels_last, torch.contiguous_format
 
@@ -51,7 +52,7 @@ def test_instance_norm_is_its_formula_in_every_layout(shape, dtype, limit):
         assert relative(ours.grad, x.grad) < limit, (of_input, of_gradient)
 
 
-def test_instance_norm_bears_expanded_and_turned_gradients():
+def test_instance_norm_bears_expanded_and_transposed_gradients():
     x = normal(1, 4, 8, 8, seed=0).requires_grad_()
     for upstream in (normal(1, 4, 8, 1, seed=1).expand(1, 4, 8, 8), normal(1, 4, 8, 8, seed=2).mT):
         expected = torch.autograd.grad(formula(x), x, upstream)[0]
@@ -75,14 +76,14 @@ def test_norm_and_convolution_under_bf16_autocast_have_the_gradients_of_the_form
     assert relative(conv.weight.grad, weight.grad) < 0.03
 
 
-def judge(seed=0):
+def discriminator(seed=0):
     network = Discriminator(DiscriminatorConfig(channels=4, layers=2, scales=2, norm="batch"), 2)
     init_weights(network, torch.Generator().manual_seed(seed))
     return network.double()
 
 
-def test_averages_kept_changes_what_is_kept_and_not_what_is_computed():
-    network, x = judge(), normal(2, 2, 16, 16, seed=0)
+def test_frozen_stats_change_what_is_kept_and_not_what_is_computed():
+    network, x = discriminator(), normal(2, 2, 16, 16, seed=0)
     kept = FrozenBatchNormStats(network)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     for _ in range(2):  # it may be entered again
@@ -96,14 +97,14 @@ def test_averages_kept_changes_what_is_kept_and_not_what_is_computed():
     assert not torch.equal(network.state_dict()[name], before[name])
 
 
-def test_a_batch_averaged_again_counts_as_a_second_pass():
-    twice, once = judge(), judge()
-    made, real = normal(2, 2, 16, 16, seed=0), normal(2, 2, 16, 16, seed=1)
+def test_a_replayed_update_counts_as_a_second_pass():
+    twice, once = discriminator(), discriminator()
+    fake, real = normal(2, 2, 16, 16, seed=0), normal(2, 2, 16, 16, seed=1)
     once(real)  # so that no average begins at nothing
-    for x in (real, made, real, made):
+    for x in (real, fake, real, fake):
         twice(x)
     before = running_averages(once)
-    once(made)
+    once(fake)
     after = running_averages(once)
     once(real)
     replay_bn_update(once, before, after)
@@ -111,7 +112,7 @@ def test_a_batch_averaged_again_counts_as_a_second_pass():
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14, msg=name)
 
 
-def test_first_weights_are_drawn_by_the_published_rule():
+def test_initial_weights_follow_the_published_rule():
     network = nn.Sequential(nn.Conv2d(64, 32, 4), nn.BatchNorm2d(4000), nn.ConvTranspose2d(64, 16, 3))
     init_weights(network, torch.Generator().manual_seed(0))
     conv, norm, up = network
@@ -124,10 +125,10 @@ def test_first_weights_are_drawn_by_the_published_rule():
         assert 0.8 * fan_in**-0.5 < layer.bias.abs().max().item() <= fan_in**-0.5
 
 
-def test_first_weights_follow_from_the_generator_alone():
+def test_initial_weights_depend_on_the_generator_alone():
     torch.manual_seed(1)
-    one = judge(3).state_dict()
+    one = discriminator(3).state_dict()
     torch.manual_seed(2)
-    again = judge(3).state_dict()
+    again = discriminator(3).state_dict()
     assert all(torch.equal(one[name], again[name]) for name in one)
-    assert not torch.equal(judge(4).state_dict()["scale0_layer0.0.bias"], one["scale0_layer0.0.bias"])
+    assert not torch.equal(discriminator(4).state_dict()["scale0_layer0.0.bias"], one["scale0_layer0.0.bias"])

@@ -105,7 +105,9 @@ def config(**training) -> TrainingConfig:
     return TrainingConfig(**{"stages": STAGES, "batch_size": 2, **training})
 
 
-def small_config(training: TrainingConfig | None = None, generator=None, losses=None, **system) -> Pix2PixHDConfig:
+def small_config(
+    training: TrainingConfig | None = None, generator=None, losses=None, **system
+) -> Pix2PixHDConfig:
     return Pix2PixHDConfig(
         generator={"channels": 4, "n_downsample": 1, "blocks": 1, **(generator or {})},
         discriminator={"channels": 4, "layers": 1, "scales": 2},

@@ -18,7 +18,7 @@ import pbvs
 from pbvs.core.pixels import read_image
 from pbvs.training.checkpoint import load_weights
 
-CONFIG = '''
+CONFIG = """
 from pbvs.dataset.views import View
 from pbvs.systems.config import TrainedConfig
 from pbvs.systems.registry import SystemRecord
@@ -34,8 +34,8 @@ DOUBLING = SystemRecord(
     views={"source": View(of="source", low=2), "target": View(of="target")},
     scale=lambda config: 2,
 )
-'''
-CODE = '''
+"""
+CODE = """
 import os, signal
 import torch
 from torch import nn
@@ -81,7 +81,7 @@ class Doubling(System):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(dict(states["net"]), folder / "doubling.pth")
         return {folder / "doubling.pth": f"kernel {config.kernel}"}
-'''
+"""
 TASK = """
 task = "sar2eo"
 source = "sar"
@@ -146,9 +146,7 @@ def command(root, *args, **environment):
 
 def train(root, runs, **environment):
     options = ("--data", "prepared", "--tasks", "tasks", "--weights", "standin", "--device", "cpu")
-    return command(
-        root, "train", "sar2eo", *options, "--runs", runs, "--data-workers", "0", **environment
-    )
+    return command(root, "train", "sar2eo", *options, "--runs", runs, "--data-workers", "0", **environment)
 
 
 @pytest.fixture(scope="module")

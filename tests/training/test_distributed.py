@@ -21,7 +21,13 @@ TRAINING = {
 }
 LOCAL = {"kind": "local", "enhancer_blocks": 1}
 SYSTEM = {"pool_size": 3, "fix_global_epochs": 2}
-OPTIONS = {"images_per_epoch": 4, "validates": True, "log_every_steps": 2, "generator": LOCAL, "system": SYSTEM}
+OPTIONS = {
+    "images_per_epoch": 4,
+    "validates": True,
+    "log_every_steps": 2,
+    "generator": LOCAL,
+    "system": SYSTEM,
+}
 
 
 def two(folder, signalled=None, **options):

@@ -34,7 +34,7 @@ def production_gradients(system, images):
     system.setup(fabric)
     for network in (*system.networks.values(), system.loss):
         network.double()  # not Fabric's 64-true, which gives results in float32
-    train_step(model, images, fabric, learning_rate=0.0)
+    train_step(system, images, fabric, learning_rate=0.0)
     return {
         name: {key: weight.grad for key, weight in unwrap(network).named_parameters()}
         for name, network in system.networks.items()

@@ -172,7 +172,9 @@ def test_one_image_trains_and_has_no_score(tmp_path):
 def test_progress_reports_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.training.meter._WARN_AFTER_STEPS", 4)
     reports, warned = [], []
-    run = trainer(tmp_path / "run", report=lambda *r: reports.append(r), warn=warned.append, log_every_steps=4)
+    run = trainer(
+        tmp_path / "run", report=lambda *r: reports.append(r), warn=warned.append, log_every_steps=4
+    )
     run.batches.waiting_seconds = 1e6
     outcome = run.run()
     assert [done for done, _, _ in reports] == [8, 16, 24]

@@ -10,8 +10,7 @@ from torch import nn
 
 from pbvs.core.errors import TrainingError
 from pbvs.networks.layers import norm_layer
-from pbvs.training import checkpoint
-from pbvs.training import memory_format
+from pbvs.training import checkpoint, memory_format
 from pbvs.training.step import train_step
 
 CPU = torch.device("cpu")

@@ -24,7 +24,8 @@ def test_linear_by_epoch_is_the_published_decay():
     )
     settings = TrainingConfig(stages=stages)
     rates = [
-        [settings.learning_rates(n, 10, ["G"])["G"] for n in range(10 * epoch, 10 * epoch + 10)] for epoch in range(200)
+        [settings.learning_rates(n, 10, ["G"])["G"] for n in range(10 * epoch, 10 * epoch + 10)]
+        for epoch in range(200)
     ]
     assert [epoch[0] for epoch in rates] == pytest.approx(official_rates(100, 100, 2e-4), abs=1e-12)
     assert all(len(set(epoch)) == 1 for epoch in rates)
@@ -40,7 +41,12 @@ def test_the_winning_solution_s_thirty_and_ten_at_half():
         stages=[{"epochs": 30, "learning_rate": 2e-4}, {"epochs": 10, "learning_rate": 1e-4}]
     )
     assert settings.epochs == 40
-    assert [settings.learning_rates(n, 100, ["G"])["G"] for n in (0, 2999, 3000, 3999)] == [2e-4, 2e-4, 1e-4, 1e-4]
+    assert [settings.learning_rates(n, 100, ["G"])["G"] for n in (0, 2999, 3000, 3999)] == [
+        2e-4,
+        2e-4,
+        1e-4,
+        1e-4,
+    ]
 
 
 def test_rates_within_and_beyond_the_stages():

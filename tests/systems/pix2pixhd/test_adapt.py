@@ -14,27 +14,22 @@ from pbvs.systems.pix2pixhd.adapt import (
     read_bands,
     written_bands,
 )
-from pbvs.systems.pix2pixhd.network import (
-    Discriminator,
-    DiscriminatorConfig,
-    Generator,
-    GeneratorConfig,
-    stacked,
-)
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Discriminator, Generator, stacked
 
 SHAPE = GeneratorConfig(channels=4, n_downsample=1, blocks=1, enhancer_blocks=1)
-JUDGE = DiscriminatorConfig(channels=4, layers=2, scales=2)
+DISCRIMINATOR = DiscriminatorConfig(channels=4, layers=2, scales=2)
 each_rule = pytest.mark.parametrize("rule", ["mean", "repeat"])
 each_kind = pytest.mark.parametrize("kind", ["global", "local"])
 
 
-def drawn(network, seed):
+def initialized(network, seed):
     init_weights(network, torch.Generator().manual_seed(seed))
     return network.double()
 
 
 def generator(bands_in, bands_out, seed, **shape):
-    return drawn(Generator(SHAPE.model_copy(update=shape), bands_in, bands_out), seed)
+    return initialized(Generator(SHAPE.model_copy(update=shape), bands_in, bands_out), seed)
 
 
 def images(n, bands, side=32):
@@ -45,8 +40,8 @@ def images(n, bands, side=32):
 @each_kind
 def test_three_bands_begin_as_the_gray_of_one(kind, rule):
     one, three = generator(1, 1, 0, kind=kind), generator(1, 3, 1, kind=kind)
-    told = adapt_generator(three, one.state_dict(), rule)
-    assert len(told.adapted) == 2
+    adaptation = adapt_generator(three, one.state_dict(), rule)
+    assert len(adaptation.adapted) == 2
     x = images(2, 1)
     torch.testing.assert_close(three(x), one(x).expand(-1, 3, -1, -1))
 
@@ -84,7 +79,7 @@ def test_written_bands_by_each_rule():
 
 
 @each_kind
-def test_both_ends_of_a_generator_follow_the_rule_asked_for(kind):
+def test_both_ends_of_a_generator_follow_the_chosen_rule(kind):
     old, new = generator(3, 2, 0, kind=kind), generator(4, 3, 1, kind=kind)
     adapt_generator(new, old.state_dict(), "repeat")
     for before, after in zip(old.ends()[0], new.ends()[0], strict=True):
@@ -96,11 +91,11 @@ def test_both_ends_of_a_generator_follow_the_rule_asked_for(kind):
 
 @each_rule
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_the_discriminator_judges_gray_as_before(rule, norm):
-    shape = JUDGE.model_copy(update={"norm": norm})
-    old, new = drawn(Discriminator(shape, 2), 0), drawn(Discriminator(shape, 5), 1)
-    told = adapt_discriminator(new, old.state_dict(), 1, 2, rule)
-    assert list(told.adapted) == ["scale0_layer0.0.weight", "scale1_layer0.0.weight"]
+def test_the_discriminator_answers_gray_as_before(rule, norm):
+    shape = DISCRIMINATOR.model_copy(update={"norm": norm})
+    old, new = initialized(Discriminator(shape, 2), 0), initialized(Discriminator(shape, 5), 1)
+    adaptation = adapt_discriminator(new, old.state_dict(), 1, 2, rule)
+    assert list(adaptation.adapted) == ["scale0_layer0.0.weight", "scale1_layer0.0.weight"]
     x, y = images(2, 1).split(1)
     before = old(stacked(x, y))
     after = new(stacked(x.expand(-1, 2, -1, -1), y.expand(-1, 3, -1, -1)))
@@ -109,7 +104,10 @@ def test_the_discriminator_judges_gray_as_before(rule, norm):
 
 
 def test_source_and_target_of_a_discriminator_do_not_mix():
-    old, new = drawn(Discriminator(JUDGE, 3), 0), drawn(Discriminator(JUDGE, 4), 1)
+    old, new = (
+        initialized(Discriminator(DISCRIMINATOR, 3), 0),
+        initialized(Discriminator(DISCRIMINATOR, 4), 1),
+    )
     adapt_discriminator(new, old.state_dict(), 2, 3, "repeat")
     weight, fitted = (net.state_dict()["scale0_layer0.0.weight"] for net in (old, new))
     torch.testing.assert_close(fitted[:, 3], weight[:, 2])
@@ -118,54 +116,54 @@ def test_source_and_target_of_a_discriminator_do_not_mix():
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-@pytest.mark.parametrize("enhancers", [0, 1])
+@pytest.mark.parametrize("local_enhancers", [0, 1])
 def test_a_finer_generator_starts_from_a_coarser_one(local_enhancers, norm):
     """pix2pixHD's own way: half the first width for every enhancer, the rest of the body the same."""
     kind = "local" if local_enhancers else "global"
     coarse = generator(1, 1, 0, kind=kind, local_enhancers=max(1, local_enhancers), channels=4, norm=norm)
     fine = generator(1, 1, 1, kind="local", local_enhancers=local_enhancers + 1, channels=2, norm=norm)
     own = {name: tensor.clone() for name, tensor in fine.state_dict().items()}
-    told = adapt_generator(fine, coarse.state_dict())
+    adaptation = adapt_generator(fine, coarse.state_dict())
     outer = f"model{local_enhancers + 1}_"
-    assert told.fresh == [name for name in own if name.startswith(outer)]
+    assert adaptation.fresh == [name for name in own if name.startswith(outer)]
     end = "model1_2.5." if local_enhancers else "model.12."
-    assert told.unused == [f"{end}weight", f"{end}bias"]
-    assert not told.adapted
+    assert adaptation.unused == [f"{end}weight", f"{end}bias"]
+    assert not adaptation.adapted
     for name, tensor in fine.state_dict().items():
         expected = own[name] if name.startswith(outer) else coarse.state_dict()[name]
         assert torch.equal(tensor, expected), name
-    assert set(told.loaded) | set(told.fresh) == set(own)
+    assert set(adaptation.loaded) | set(adaptation.fresh) == set(own)
     assert (
-        f"{len(told.fresh)} fresh (model{local_enhancers + 1}_1, model{local_enhancers + 1}_2)"
-        in told.summary()
+        f"{len(adaptation.fresh)} fresh (model{local_enhancers + 1}_1, model{local_enhancers + 1}_2)"
+        in adaptation.summary()
     )
 
 
 def test_a_finer_generator_may_have_other_bands_too():
     coarse, fine = generator(1, 1, 0), generator(3, 2, 1, kind="local", channels=2)
-    told = adapt_generator(fine, coarse.state_dict(), "repeat")
-    assert list(told.adapted) == ["model.1.weight"]
+    adaptation = adapt_generator(fine, coarse.state_dict(), "repeat")
+    assert list(adaptation.adapted) == ["model.1.weight"]
 
 
-def test_a_discriminator_with_a_scale_more_keeps_it_as_drawn():
+def test_a_discriminator_with_a_scale_more_keeps_it_as_initialized():
     """The scales are counted from the coarsest, so the finest is the new one."""
-    old = drawn(Discriminator(JUDGE, 2), 0)
-    new = drawn(Discriminator(JUDGE.model_copy(update={"scales": 3}), 2), 1)
+    old = initialized(Discriminator(DISCRIMINATOR, 2), 0)
+    new = initialized(Discriminator(DISCRIMINATOR.model_copy(update={"scales": 3}), 2), 1)
     own = {name: tensor.clone() for name, tensor in new.state_dict().items()}
-    told = adapt_discriminator(new, old.state_dict(), 1, 1)
-    assert {name.split("_")[0] for name in told.fresh} == {"scale2"}
+    adaptation = adapt_discriminator(new, old.state_dict(), 1, 1)
+    assert {name.split("_")[0] for name in adaptation.fresh} == {"scale2"}
     for name, tensor in new.state_dict().items():
         assert torch.equal(tensor, own[name] if name.startswith("scale2") else old.state_dict()[name])
 
 
-def test_the_record_tells_everything_and_is_json():
-    told = adapt_generator(generator(3, 1, 0), generator(1, 1, 1).state_dict(), "repeat")
-    record = json.loads(json.dumps(told.as_dict()))
+def test_the_record_has_everything_and_is_json():
+    adaptation = adapt_generator(generator(3, 1, 0), generator(1, 1, 1).state_dict(), "repeat")
+    record = json.loads(json.dumps(adaptation.as_dict()))
     assert record["rule"] == "repeat"
     assert record["adapted"] == {"model.1.weight": {"from": [4, 1, 7, 7], "to": [4, 3, 7, 7]}}
     assert (record["fresh"], record["unused"]) == ([], [])
     assert len(record["loaded"]) == 11
-    assert told.summary() == (
+    assert adaptation.summary() == (
         "11 tensors loaded, 1 adapted by the repeat of bands (model.1.weight), none fresh"
     )
 
@@ -175,12 +173,12 @@ def test_another_network_is_refused_with_every_tensor_and_nothing_is_changed():
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(CheckpointError) as refused:
         adapt_generator(network, generator(3, 1, 0, channels=6, blocks=2).state_dict())
-    told = str(refused.value)
-    assert "model.1.weight: 6x3x7x7 in the weights, 4x1x7x7 in this network" in told
-    assert "model.7.conv_block.5.bias: 12 in the weights, 8 in this network" in told
-    assert "model.8.weight: not in the weights, 8x4x3x3 in this network" in told
-    assert "model.8.conv_block.1.weight: 12x12x3x3 in the weights, not in this network" in told
-    assert told.count(" in the weights") == told.count("\n    ")
+    message = str(refused.value)
+    assert "model.1.weight: 6x3x7x7 in the weights, 4x1x7x7 in this network" in message
+    assert "model.7.conv_block.5.bias: 12 in the weights, 8 in this network" in message
+    assert "model.8.weight: not in the weights, 8x4x3x3 in this network" in message
+    assert "model.8.conv_block.1.weight: 12x12x3x3 in the weights, not in this network" in message
+    assert message.count(" in the weights") == message.count("\n    ")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
@@ -209,10 +207,10 @@ def test_an_enhancer_or_a_scale_that_is_there_in_part_is_an_error():
     state.pop("model1_1.4.bias")
     with pytest.raises(CheckpointError, match=r"1 of its tensors differ:\n    model1_1\.4\.bias: not in"):
         adapt_generator(generator(1, 1, 1, kind="local"), state)
-    state = dict(drawn(Discriminator(JUDGE, 2), 0).state_dict())
+    state = dict(initialized(Discriminator(DISCRIMINATOR, 2), 0).state_dict())
     state.pop("scale1_layer1.0.bias")
     with pytest.raises(CheckpointError, match=r"scale1_layer1\.0\.bias: not in"):
-        adapt_discriminator(drawn(Discriminator(JUDGE, 2), 1), state, 1, 1)
+        adapt_discriminator(initialized(Discriminator(DISCRIMINATOR, 2), 1), state, 1, 1)
 
 
 def test_a_coarser_generator_does_not_start_from_a_finer_one():
@@ -220,7 +218,7 @@ def test_a_coarser_generator_does_not_start_from_a_finer_one():
         adapt_generator(generator(1, 1, 0), generator(1, 1, 1, kind="local", channels=2).state_dict())
 
 
-def test_the_bands_of_a_generator_are_told_by_its_weights():
+def test_the_bands_of_a_generator_follow_from_its_weights():
     assert generator_bands(generator(3, 2, 0, kind="local").state_dict()) == (3, 2)
     with pytest.raises(CheckpointError, match="generator"):
-        generator_bands(Discriminator(JUDGE, 2).state_dict())
+        generator_bands(Discriminator(DISCRIMINATOR, 2).state_dict())

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from pbvs.networks.layers import init_weights
-from pbvs.systems.pix2pixhd.network import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from pbvs.systems.pix2pixhd.config import DiscriminatorConfig, GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 
 SHAPES = [
     *(GeneratorConfig(channels=1, n_downsample=n, blocks=1) for n in range(6)),
@@ -20,7 +21,7 @@ SHAPES = [
 ]
 
 
-def drawn(network, seed=0):
+def initialized(network, seed=0):
     init_weights(network, torch.Generator().manual_seed(seed))
     return network.double()
 
@@ -33,7 +34,7 @@ def image(*shape, seed=0):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.kind}-{s.n_downsample}-{s.local_enhancers}")
 def test_any_size_keeps_its_size_in_every_configuration(shape, size):
     with torch.no_grad():
-        y = drawn(Generator(shape, 2, 1))(image(1, 2, *size))
+        y = initialized(Generator(shape, 2, 1))(image(1, 2, *size))
     assert y.shape == (1, 1, *size)
     assert y.isfinite().all() and y.std() > 0
 
@@ -42,11 +43,11 @@ def test_any_size_keeps_its_size_in_every_configuration(shape, size):
 def test_even_the_smallest_images_pass(size):
     for shape in SHAPES:
         with torch.no_grad():
-            assert drawn(Generator(shape, 1, 3))(image(2, 1, *size)).shape == (2, 3, *size)
+            assert initialized(Generator(shape, 1, 3))(image(2, 1, *size)).shape == (2, 3, *size)
 
 
 def test_an_odd_size_is_the_cut_result_of_the_reflected_image():
-    network = drawn(Generator(GeneratorConfig(channels=2, n_downsample=3, blocks=1), 1, 1))
+    network = initialized(Generator(GeneratorConfig(channels=2, n_downsample=3, blocks=1), 1, 1))
     x = image(1, 1, 33, 47)
     rows, columns = ([*range(n), *range(n - 2, n - 2 - more, -1)] for n, more in ((33, 7), (47, 1)))
     assert (len(rows), len(columns)) == (40, 48)
@@ -55,7 +56,7 @@ def test_an_odd_size_is_the_cut_result_of_the_reflected_image():
 
 
 def test_a_far_reflection_goes_to_and_fro():
-    network = drawn(Generator(GeneratorConfig(channels=1, n_downsample=4, blocks=1), 1, 1))
+    network = initialized(Generator(GeneratorConfig(channels=1, n_downsample=4, blocks=1), 1, 1))
     x = image(1, 1, 5, 3)
     to_and_fro = lambda n: list(itertools.islice(itertools.cycle([*range(n), *range(n - 2, 0, -1)]), 32))  # noqa: E731
     with torch.no_grad():
@@ -76,7 +77,7 @@ def test_a_size_that_fits_is_not_padded():
 def test_biases_in_front_of_a_norm_have_no_gradient(kind, norm):
     """Why the steps' test may excuse them; the last bias has one."""
     shape = GeneratorConfig(kind=kind, channels=2, n_downsample=2, blocks=1, enhancer_blocks=1, norm=norm)
-    network = drawn(Generator(shape, 1, 1))
+    network = initialized(Generator(shape, 1, 1))
     (network(image(2, 1, 32, 32)) * image(2, 1, 32, 32, seed=1)).sum().backward()
     last = network.ends()[1]
     for layer in network.modules():

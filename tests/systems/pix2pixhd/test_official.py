@@ -3,15 +3,20 @@
 import pickle
 
 import numpy as np
-import plain_official as unwrap
+import plain_official as plain
 import pytest
 import torch
 from golden_files import GoldenFile, golden_paths
 
 from pbvs.core.errors import CheckpointError
-from pbvs.models import from_official, load_official, to_official, write_official
 from pbvs.systems.pix2pixhd.network import Discriminator
-from pbvs.systems.pix2pixhd.official import read_official
+from pbvs.systems.pix2pixhd.official import (
+    from_official,
+    load_official,
+    read_official,
+    to_official,
+    write_official,
+)
 from pbvs.systems.pix2pixhd.official_config import arguments_of
 
 GLOBAL = {"netG": "global", "input_nc": 1, "output_nc": 3, "ngf": 4, "n_downsample_global": 2,
@@ -25,26 +30,33 @@ GENERATORS = [
     {**GLOBAL, "n_blocks_global": 3, "norm": "batch", "ngf": 5},
     {**LOCAL, "n_local_enhancers": 2, "norm": "batch", "input_nc": 4, "output_nc": 2, "ngf": 3},
 ]
-JUDGE = {"input_nc": 2, "ndf": 4, "n_layers_D": 3, "num_D": 2, "norm": "instance", "getIntermFeat": True}
+DISCRIMINATOR = {
+    "input_nc": 2,
+    "ndf": 4,
+    "n_layers_D": 3,
+    "num_D": 2,
+    "norm": "instance",
+    "getIntermFeat": True,
+}
 DISCRIMINATORS = [
-    *({**JUDGE, "n_layers_D": n} for n in (1, 2, 3, 5)),
-    *({**JUDGE, "num_D": n} for n in (1, 3)),
-    {**JUDGE, "norm": "batch"},
-    {**JUDGE, "ndf": 520, "n_layers_D": 1, "num_D": 1},
-    {**JUDGE, "ndf": 300, "n_layers_D": 2, "num_D": 1},
-    {**JUDGE, "getIntermFeat": False},
-    {**JUDGE, "getIntermFeat": False, "norm": "batch", "n_layers_D": 1, "num_D": 3},
-    {**JUDGE, "getIntermFeat": False, "use_sigmoid": True},
-    {**JUDGE, "use_sigmoid": True},
+    *({**DISCRIMINATOR, "n_layers_D": n} for n in (1, 2, 3, 5)),
+    *({**DISCRIMINATOR, "num_D": n} for n in (1, 3)),
+    {**DISCRIMINATOR, "norm": "batch"},
+    {**DISCRIMINATOR, "ndf": 520, "n_layers_D": 1, "num_D": 1},
+    {**DISCRIMINATOR, "ndf": 300, "n_layers_D": 2, "num_D": 1},
+    {**DISCRIMINATOR, "getIntermFeat": False},
+    {**DISCRIMINATOR, "getIntermFeat": False, "norm": "batch", "n_layers_D": 1, "num_D": 3},
+    {**DISCRIMINATOR, "getIntermFeat": False, "use_sigmoid": True},
+    {**DISCRIMINATOR, "use_sigmoid": True},
 ]
 
 
-def words(config):
+def config_id(config):
     return "-".join(str(value) for value in config.values())
 
 
 def visible(config):
-    """The arguments that a network shows; a sigmoid has no weights, and no effect beside features."""
+    """The arguments that follow from a network; a sigmoid has no weights, and no effect beside features."""
     return {k: v for k, v in config.items() if k != "use_sigmoid"}
 
 
@@ -52,10 +64,10 @@ def tensor(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).tanh()
 
 
-def made(config):
+def random_state(config):
     """A state dict of random numbers for a configuration."""
-    shapes = unwrap.generator_shapes(config) if "netG" in config else unwrap.discriminator_shapes(config)
-    return unwrap.drawn_state(shapes, seed=1)
+    shapes = plain.generator_shapes(config) if "netG" in config else plain.discriminator_shapes(config)
+    return plain.drawn_state(shapes, seed=1)
 
 
 def double(state):
@@ -88,36 +100,36 @@ def test_the_plain_functions_give_the_published_output(path):
     golden = GoldenFile(path)
     state, x = golden.below("state/"), golden.arrays["input/x"]
     if "output/y" in golden.arrays:
-        y = unwrap.generator({**arguments_of(state), **golden.config}, state, x)
+        y = plain.generator({**arguments_of(state), **golden.config}, state, x)
         np.testing.assert_allclose(y, golden.arrays["output/y"], rtol=0, atol=1e-5)
         return
-    for i, scale in enumerate(unwrap.discriminator({**arguments_of(state), **golden.config}, state, x)):
+    for i, scale in enumerate(plain.discriminator({**arguments_of(state), **golden.config}, state, x)):
         for j, feature in enumerate(scale):
             np.testing.assert_allclose(feature, golden.arrays[f"output/scale{i}_layer{j}"], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", GENERATORS, ids=words)
+@pytest.mark.parametrize("config", GENERATORS, ids=config_id)
 def test_every_generator_loads_strictly_and_computes_the_same(config):
-    state = made(config)
+    state = random_state(config)
     network = from_official(config, state).double()
     side = 2 * network.multiple if config["n_downsample_global"] else 4 * network.multiple
     x = tensor(2, config["input_nc"], side, 2 * side)
     with torch.no_grad():
         y = network(x)
-        expected = unwrap.generator(config, expected_state := double(state), x)
+        expected = plain.generator(config, expected_state := double(state), x)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-11)
     assert list(network.state_dict()) == list(state)
     for name, value in network.state_dict().items():  # running averages moved on alike
         np.testing.assert_allclose(value, expected_state[name], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("config", DISCRIMINATORS, ids=words)
+@pytest.mark.parametrize("config", DISCRIMINATORS, ids=config_id)
 def test_every_discriminator_loads_strictly_and_computes_the_same(config):
-    state = made(config)
+    state = random_state(config)
     network = from_official(config, state).double()
     x = tensor(2, config["input_nc"], 48, 37)
     with torch.no_grad():
-        results, expected = network(x), unwrap.discriminator(config, double(state), x)
+        results, expected = network(x), plain.discriminator(config, double(state), x)
     assert [len(scale) for scale in results] == [len(scale) for scale in expected]
     for ours, theirs in zip(results, expected, strict=True):
         for a, b in zip(ours, theirs, strict=True):
@@ -125,21 +137,21 @@ def test_every_discriminator_loads_strictly_and_computes_the_same(config):
     assert list(network.state_dict()) == list(state)
 
 
-@pytest.mark.parametrize("config", GENERATORS + DISCRIMINATORS, ids=words)
-def test_to_official_gives_back_arguments_and_weights(config):
-    state = made(config)
-    told, weights = to_official(from_official(config, state))
-    assert told.items() >= visible(config).items()
+@pytest.mark.parametrize("config", GENERATORS + DISCRIMINATORS, ids=config_id)
+def test_to_official_returns_arguments_and_weights(config):
+    state = random_state(config)
+    arguments, weights = to_official(from_official(config, state))
+    assert arguments.items() >= visible(config).items()
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.items())
-    again = from_official(told, weights)
-    assert to_official(again)[0] == told
+    again = from_official(arguments, weights)
+    assert to_official(again)[0] == arguments
 
 
-@pytest.mark.parametrize("config", GENERATORS + DISCRIMINATORS, ids=words)
-def test_the_weights_alone_tell_the_arguments(config):
-    network = from_official({}, made(config))
-    told = to_official(network)[0]
-    assert told.items() >= visible(config).items()
+@pytest.mark.parametrize("config", GENERATORS + DISCRIMINATORS, ids=config_id)
+def test_the_arguments_follow_from_the_weights_alone(config):
+    network = from_official({}, random_state(config))
+    arguments = to_official(network)[0]
+    assert arguments.items() >= visible(config).items()
 
 
 @pytest.mark.parametrize(
@@ -152,14 +164,14 @@ def test_the_weights_alone_tell_the_arguments(config):
 )
 def test_variants_of_the_generators_arguments(given, same):
     config = {k: v for k, v in GLOBAL.items() if k in ("netG", "input_nc", "output_nc", "ngf")}
-    told = to_official(from_official({**config, **given}, made(GLOBAL)))[0]
-    assert {**GLOBAL, **same}.items() <= told.items()
+    arguments = to_official(from_official({**config, **given}, random_state(GLOBAL)))[0]
+    assert {**GLOBAL, **same}.items() <= arguments.items()
 
 
 def test_variants_of_the_discriminators_arguments():
-    flat = {**JUDGE, "getIntermFeat": False, "use_sigmoid": True}
+    flat = {**DISCRIMINATOR, "getIntermFeat": False, "use_sigmoid": True}
     options = {"input_nc": 2, "ndf": 4, "n_layers": 3, "num_D": 2, "no_ganFeat_loss": True, "no_lsgan": True}
-    network = from_official(options, made(flat))
+    network = from_official(options, random_state(flat))
     assert (network.only_verdicts, network.sigmoid) == (True, True)
     assert to_official(network)[0].items() >= flat.items()
 
@@ -181,15 +193,15 @@ def test_variants_of_the_discriminators_arguments():
 )
 def test_arguments_that_do_not_fit_are_refused(given, fault):
     with pytest.raises(CheckpointError, match=fault):
-        from_official({**GLOBAL, **given}, made(GLOBAL))
+        from_official({**GLOBAL, **given}, random_state(GLOBAL))
 
 
 def test_every_mismatch_is_listed():
-    state = made(GLOBAL)
+    state = random_state(GLOBAL)
     state["model.99.weight"] = state.pop("model.1.bias")
     with pytest.raises(CheckpointError) as refused:
         from_official({**GLOBAL, "ngf": 6}, state)
-    wide = [name for name in made(GLOBAL) if name != "model.18.bias"]  # which has the bands' number
+    wide = [name for name in random_state(GLOBAL) if name != "model.18.bias"]  # which has the bands' number
     assert all(f"{name}: " in str(refused.value) for name in wide)
     assert "model.1.bias: not in the weights, 6 in this network" in str(refused.value)
     assert "model.99.weight: 4 in the weights, not in this network" in str(refused.value)
@@ -201,12 +213,12 @@ def test_other_networks_are_named_as_such():
     with pytest.raises(CheckpointError, match="not the weights"):
         from_official({}, {"model.1.weight": torch.zeros(3)})
     with pytest.raises(CheckpointError, match="nothing of model1_2"):
-        from_official({}, {k: v for k, v in made(LOCAL).items() if not k.startswith("model1_2")})
+        from_official({}, {k: v for k, v in random_state(LOCAL).items() if not k.startswith("model1_2")})
 
 
 def test_stale_averages_of_old_instance_norms_are_passed_over():
     """PyTorch before 0.4 saved running averages for every instance norm, and used none."""
-    state = made(GLOBAL)
+    state = random_state(GLOBAL)
     old = state | {f"model.2.{k}": torch.zeros(4) for k in ("running_mean", "running_var")}
     network = from_official({}, old)
     assert all(torch.equal(network.state_dict()[k], v) for k, v in state.items())
@@ -214,11 +226,11 @@ def test_stale_averages_of_old_instance_norms_are_passed_over():
         from_official({}, state | {"model.3.running_mean": torch.zeros(4)})
 
 
-@pytest.mark.parametrize("config", [LOCAL, {**JUDGE, "norm": "batch"}], ids=words)
+@pytest.mark.parametrize("config", [LOCAL, {**DISCRIMINATOR, "norm": "batch"}], ids=config_id)
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_saved_file_loads_as_it_is(tmp_path, config, zipped, prefix):
-    state = made(config)
+    state = random_state(config)
     path = tmp_path / "latest_net.pth"
     saved = {prefix + k: v for k, v in state.items()}
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
@@ -227,7 +239,10 @@ def test_a_saved_file_loads_as_it_is(tmp_path, config, zipped, prefix):
 
 
 def test_written_files_are_the_published_form(tmp_path):
-    networks = {"G": from_official(LOCAL, made(LOCAL)), "D": from_official(JUDGE, made(JUDGE))}
+    networks = {
+        "G": from_official(LOCAL, random_state(LOCAL)),
+        "D": from_official(DISCRIMINATOR, random_state(DISCRIMINATOR)),
+    }
     networks["G"].to(memory_format=torch.channels_last)
     paths = write_official(tmp_path / "out", networks, epoch="30")
     assert [p.name for p in paths] == ["30_net_G.pth", "30_net_D.pth"]
@@ -242,18 +257,18 @@ def test_written_files_are_the_published_form(tmp_path):
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in paths]
 
 
-def test_files_that_are_no_weights_are_told_apart(tmp_path):
+def test_files_that_are_no_weights_are_distinguished(tmp_path):
     path = tmp_path / "latest_net_G.pth"
     whole = tmp_path / "whole.pth"
-    torch.save(made(GLOBAL), whole)
+    torch.save(random_state(GLOBAL), whole)
     cases = {
         b"<!DOCTYPE html><html>sign in</html>": "web page",
         b"version https://git-lfs.github.com/spec/v1\n": "Git LFS",
-        whole.read_bytes()[:-100]: "torn",
-        whole.read_bytes()[:20]: "torn",
-        b"": "torn",
-        b"\x00" * 100: "torn",
-        pickle.dumps({"epoch": 3}, protocol=2): "torn",
+        whole.read_bytes()[:-100]: "truncated",
+        whole.read_bytes()[:20]: "truncated",
+        b"": "truncated",
+        b"\x00" * 100: "truncated",
+        pickle.dumps({"epoch": 3}, protocol=2): "truncated",
     }
     for contents, fault in cases.items():
         path.write_bytes(contents)
@@ -280,7 +295,7 @@ def test_pickles_of_other_things_are_refused(tmp_path, value, fault):
 
 
 def test_an_error_about_a_file_names_it(tmp_path):
-    torch.save(made(GLOBAL), path := tmp_path / "latest_net_G.pth")
+    torch.save(random_state(GLOBAL), path := tmp_path / "latest_net_G.pth")
     with pytest.raises(CheckpointError, match=r"model\.1\.weight") as refused:
         load_official(path, {"ngf": 8})
     assert refused.value.where == str(path)

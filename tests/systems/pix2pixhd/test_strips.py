@@ -1,4 +1,4 @@
-"""A generator in strips of rows gives what it gives whole, whatever the strips."""
+"""A generator in strips of rows returns what it returns at once, for any strips."""
 
 import logging
 import tempfile
@@ -6,12 +6,16 @@ import tempfile
 import pytest
 import torch
 
+from pbvs.core.device import is_out_of_memory
 from pbvs.core.errors import DataError
 from pbvs.graph.node import InferenceOptions
-from pbvs.graph.trained import translated
+from pbvs.graph.trained import run
 from pbvs.systems.pix2pixhd import strips
-from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
-from pbvs.systems.pix2pixhd.strips import is_out_of_memory, run_in_strips
+from pbvs.systems.pix2pixhd.config import GeneratorConfig
+from pbvs.systems.pix2pixhd.network import Generator
+from pbvs.systems.pix2pixhd.strips import run_in_strips
+from pbvs.systems.pix2pixhd.system import Pix2PixHD
+from pbvs.training.system import Translation
 
 SHAPES = {
     "global": GeneratorConfig(channels=4, n_downsample=2, blocks=2),
@@ -26,12 +30,16 @@ SHAPES = {
 
 def network(config, bands_in=1, bands_out=3):
     torch.manual_seed(2)
-    made = Generator(config, bands_in, bands_out)
-    for module in made.modules():
+    generator = Generator(config, bands_in, bands_out)
+    for module in generator.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
             module.running_var.uniform_(0.5, 2)
-    return made.eval()
+    return generator.eval()
+
+
+def translation(generator):
+    return Translation(Pix2PixHD, {"G": generator})
 
 
 def images(*shape):
@@ -44,7 +52,7 @@ def test_strips_equal_the_whole(shape, size):
     net, x = network(SHAPES[shape]), images(2, 1, *size)
     with torch.inference_mode():
         whole = net(x)
-    for values in (1, 8000):  # the least rows, and some more
+    for values in (1, 8000):  # the fewest rows, and some more
         torch.testing.assert_close(run_in_strips(net, x, values), whole, rtol=0, atol=2e-5)
 
 
@@ -92,21 +100,21 @@ def test_strips_are_halved_when_memory_runs_out():
 
 def test_translation_goes_on_in_strips_when_memory_runs_out_and_says_so(caplog, monkeypatch):
     net = network(SHAPES["global"])
-    levels = (images(1, 1, 64, 64) + 1) * 127.5
-    expected = translated(net, levels, (64, 64))
+    float255 = (images(1, 1, 64, 64) + 1) * 127.5
+    expected = run(translation(net), float255)
 
     def no_memory(x):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(net, "forward", no_memory)
     with caplog.at_level(logging.WARNING):
-        made = translated(net, levels, (64, 64))
+        fake = run(translation(net), float255)
     assert "64 x 64" in caplog.text and "strips" in caplog.text
-    torch.testing.assert_close(made, expected, rtol=0, atol=255 * 1e-5)
-    assert torch.equal(translated(net, levels, (64, 64), InferenceOptions(in_strips=True)), made)
+    torch.testing.assert_close(fake, expected, rtol=0, atol=255 * 1e-5)
+    assert torch.equal(run(translation(net), float255, InferenceOptions(in_strips=True)), fake)
 
 
-def test_other_errors_are_not_taken_for_want_of_memory(monkeypatch):
+def test_other_errors_are_not_mistaken_for_lack_of_memory(monkeypatch):
     assert not is_out_of_memory(RuntimeError("size mismatch")) and is_out_of_memory(MemoryError())
     net = network(SHAPES["global"])
 
@@ -115,10 +123,10 @@ def test_other_errors_are_not_taken_for_want_of_memory(monkeypatch):
 
     monkeypatch.setattr(net, "forward", fails)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        translated(net, images(1, 1, 64, 64), (64, 64))
+        run(translation(net), images(1, 1, 64, 64))
 
 
-def test_a_full_disk_is_told_with_the_folder(monkeypatch):
+def test_a_full_disk_is_an_error_that_names_the_folder(monkeypatch):
     class Full:
         def write(self, data):
             raise OSError(28, "No space left on device")
@@ -132,6 +140,6 @@ def test_a_full_disk_is_told_with_the_folder(monkeypatch):
 def test_a_constant_image_stays_constant():
     """Whole, float32 statistics leave rounding that every instance norm makes 300 times larger."""
     net = network(SHAPES["global"])
-    levels = torch.full((1, 1, 70, 54), 93.0, dtype=torch.float64)
-    made = translated(net, levels, (70, 54), InferenceOptions(in_strips=True))
-    assert (made.amax(dim=(2, 3)) - made.amin(dim=(2, 3))).max() < 1.0
+    float255 = torch.full((1, 1, 70, 54), 93.0, dtype=torch.float64)
+    fake = run(translation(net), float255, InferenceOptions(in_strips=True))
+    assert (fake.amax(dim=(2, 3)) - fake.amin(dim=(2, 3))).max() < 1.0
