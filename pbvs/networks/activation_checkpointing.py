@@ -1,4 +1,4 @@
-"""Gradient checkpointing: activations are computed again in the backward pass instead of kept."""
+"""Gradient checkpointing: the backward pass recomputes activations instead of storing them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,28 @@ from torch.utils.checkpoint import checkpoint
 
 from pbvs.networks.layers import FrozenBatchNormStats, ResidualBlock, has_batch_norm
 
-# A new piece begins with each of these, but for a convolution behind its own padding.
+# A new piece begins with each of these, except with a convolution after its padding.
 _STARTS = (nn.Conv2d, nn.ConvTranspose2d, nn.ReflectionPad2d, ResidualBlock)
 
 
 def checkpoint_sequential(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """`layers(x)`, keeping only what passes between its pieces: one convolution or residual block each.
+    """`layers(x)`, storing only what passes between its pieces: one convolution or residual block each.
 
     The recomputation repeats the same operations on the same numbers, so the gradients are the same; the
-    running averages of batch norms count each batch once.
+    running statistics of batch norms count each batch once.
     """
     for piece in pieces(layers):
-        x = _run_piece(piece, x)
+        # The networks draw no random numbers, so no random state is stored.
+        options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+        # Compiled code supports no contexts and needs none: it writes the statistics once, after the pass.
+        if has_batch_norm(piece) and not torch.compiler.is_compiling():
+            options["context_fn"] = lambda piece=piece: (nullcontext(), FrozenBatchNormStats(piece))
+        x = checkpoint(piece, x, **options)
     return x
 
 
-def _run_piece(piece: nn.Sequential, x: Tensor) -> Tensor:
-    # The networks draw no random numbers, so no random state need be kept.
-    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    # Compiled code knows no contexts, and needs none: it lays running averages down once, after the pass.
-    if has_batch_norm(piece) and not torch.compiler.is_compiling():
-        options["context_fn"] = lambda: (nullcontext(), FrozenBatchNormStats(piece))
-    out: Tensor = checkpoint(piece, x, **options)
-    return out
-
-
 def pieces(layers: nn.Sequential) -> list[nn.Sequential]:
-    """`layers` cut in front of each convolution, or its padding, and each block; the modules are shared."""
+    """`layers` cut before each convolution, or its padding, and each block; the modules are shared."""
     cuts = [
         i
         for i in range(1, len(layers))

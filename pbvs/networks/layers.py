@@ -1,4 +1,4 @@
-"""Layers shared by the networks: normalisation, residual block, first weights."""
+"""Layers shared by the networks: normalisation, residual block, initial weights."""
 
 from __future__ import annotations
 
@@ -12,22 +12,18 @@ from torch import Tensor, nn
 from pbvs.networks import NormName
 
 
-def _contiguous(gradient: Tensor) -> Tensor:
-    return gradient.contiguous()
-
-
 class InstanceNorm(nn.InstanceNorm2d):
     """Instance norm without weights, as pix2pixHD has it, on `N,C,H,W` floats.
 
-    Its incoming gradient is made contiguous: torch 2.15 on the CPU returns wrong gradients at batch 1
-    for one in channels_last order, without a word. A test compares every layout with the formula.
+    It converts its incoming gradient to contiguous order: from one in channels_last order, torch 2.15 on the
+    CPU silently computes wrong gradients at batch 1. A test compares every layout with the formula.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises each channel of each image; same shape."""
         y: Tensor = super().forward(x)
         if y.requires_grad:
-            y.register_hook(_contiguous)  # type: ignore[no-untyped-call]
+            y.register_hook(lambda gradient: gradient.contiguous())  # type: ignore[no-untyped-call]
         return y
 
 
@@ -36,7 +32,7 @@ def norm_layer(name: NormName, channels: int) -> nn.Module:
     return InstanceNorm(channels) if name == "instance" else nn.BatchNorm2d(channels)
 
 
-_AVERAGES = ("running_mean", "running_var", "num_batches_tracked")
+RUNNING_STATS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
@@ -44,32 +40,32 @@ def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether any layer keeps running averages."""
+    """Whether any layer has running statistics."""
     return bool(_batch_norms(network))
 
 
 class FrozenBatchNormStats:
-    """Within it, a network's batch norms leave their running averages alone; may be entered again.
+    """A context in which a network's batch norms do not change their running statistics; reusable.
 
-    What they compute stays the same: while training they go on normalising by the batch. For a pass that
-    is repeated, whose batch would otherwise count twice.
+    What they compute stays the same: in training they still normalise by the batch. For a repeated pass,
+    whose batch would otherwise count twice.
     """
 
     def __init__(self, network: nn.Module):
         self._norms = _batch_norms(network)
 
     def __enter__(self) -> None:
-        self._kept = [{part: getattr(norm, part) for part in _AVERAGES} for norm in self._norms]
-        for norm, kept in zip(self._norms, self._kept, strict=True):
-            for part, average in kept.items():
-                setattr(norm, part, average.clone())  # to move on in its place, and to be forgotten
+        self._stats = [{part: getattr(norm, part) for part in RUNNING_STATS} for norm in self._norms]
+        for norm, stats in zip(self._norms, self._stats, strict=True):
+            for part, value in stats.items():
+                setattr(norm, part, value.clone())  # a copy to update, dropped at the end
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for norm, kept in zip(self._norms, self._kept, strict=True):
-            for part, average in kept.items():
-                setattr(norm, part, average)
+        for norm, stats in zip(self._norms, self._stats, strict=True):
+            for part, value in stats.items():
+                setattr(norm, part, value)
 
 
 def running_averages(network: nn.Module) -> list[Tensor]:
@@ -83,9 +79,9 @@ def running_averages(network: nn.Module) -> list[Tensor]:
 
 @torch.no_grad()
 def replay_bn_update(network: nn.Module, before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
-    """Counts a batch once more, in place: the one that led the running averages from `before` to `after`.
+    """Counts a batch once more, in place: the one that changed the running averages from `before` to `after`.
 
-    The published step passes the made image through the discriminator twice and so counts it twice; one
+    The published step passes the fake image through the discriminator twice and so counts it twice; a single
     pass for both uses needs this to leave the same averages. With momentum m, the batch's share is
     m * batch = after - (1 - m) * before.
     """
@@ -94,7 +90,7 @@ def replay_bn_update(network: nn.Module, before: Sequence[Tensor], after: Sequen
         assert norm.running_mean is not None and norm.running_var is not None
         assert norm.momentum is not None and norm.num_batches_tracked is not None
         kept = 1.0 - norm.momentum
-        # By `.data`: the graph of a pass keeps the averages without using them, and must not mind this.
+        # Through `.data`: the graph of a pass saves the averages unused, and would refuse the change.
         norm.running_mean.data.mul_(kept).add_(after[mean] - kept * before[mean])
         norm.running_var.data.mul_(kept).add_(after[var] - kept * before[var])
         norm.num_batches_tracked.add_(1)
@@ -125,10 +121,10 @@ class ResidualBlock(nn.Module):
 
 
 def init_weights(network: nn.Module, generator: torch.Generator) -> None:
-    """Draws pix2pixHD's first weights in place: convolutions N(0, 0.02), batch norm N(1, 0.02) and 0.
+    """Draws pix2pixHD's initial weights in place: convolutions N(0, 0.02), batch norm N(1, 0.02) and 0.
 
-    The published code leaves the convolutions' biases at PyTorch's default, uniform within
-    1 / sqrt(fan in); they are drawn here by that rule, from `generator` like all the rest.
+    The published code leaves the convolutions' biases at PyTorch's default, uniform within 1 / sqrt(fan in);
+    they are drawn here by that rule, from `generator` like the rest.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

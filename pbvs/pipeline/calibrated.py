@@ -100,12 +100,12 @@ class Calibration:
         if None in heldout.values():
             return None
         best = min(heldout, key=lambda name: heldout[name])
-        message = f"on locations left out, {best} has the lowest {term.upper()}: {heldout[best]:.4f}"
+        message = f"on locations left out, {best} has the least {term.upper()}: {heldout[best]:.4f}"
         current, factor = list(heldout)[:2]
         is_no_better = heldout[current] <= heldout[factor] and self.factor != self.current_factor
         if self.by != "score" and is_no_better:
             message += (
-                f"; the best factor is no better there than the task's ({heldout[factor]:.4f} and "
+                f"; the best factor does no better there than the task's ({heldout[factor]:.4f} and "
                 f"{heldout[current]:.4f}): there is no reason to change it"
             )
         return message
@@ -148,7 +148,7 @@ def chart(found: Calibration) -> str:
     ]
     low, high = found.plateau
     marks = [
-        Mark(low, f"within 1 % of the lowest: {low:g} to {high:g}", high),
+        Mark(low, f"within 1 % of the least: {low:g} to {high:g}", high),
         Mark(found.factor, f"best by {found.by}: {found.factor:g}"),
         Mark(found.current_factor, f"the task's: {found.current_factor:g}"),
     ]

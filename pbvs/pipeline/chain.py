@@ -12,7 +12,7 @@ from pbvs.core.device import device_of_process
 from pbvs.core.errors import DataError, UsageError
 from pbvs.core.fabric import make_fabric
 from pbvs.core.files import files_fingerprint, fingerprint
-from pbvs.core.versions import PREPARE, SCORE, SUBMIT, TRANSLATE
+from pbvs.core.versions import PREPARE, SCORE, SUBMIT
 from pbvs.dataset.index import PreparedData
 from pbvs.graph.spec import TaskSpec
 from pbvs.graph.task_set import TaskSet
@@ -343,7 +343,6 @@ def translate_step(s: ChainSettings, task: str, inputs: Path) -> Step:
         return {
             **translator().provenance(),
             "test inputs": files_fingerprint(translate.input_images(inputs)),
-            "translate": f"version {TRANSLATE}",
         }
 
     def outputs() -> list[Path]:

@@ -14,6 +14,7 @@ from pbvs.archives.layouts import BANDS
 from pbvs.core import pixels
 from pbvs.core.files import fingerprint, sha256_of_file
 from pbvs.core.types import Image8
+from pbvs.core.versions import TRANSLATE
 from pbvs.dataset.views import SOURCE
 from pbvs.graph.node import InferenceOptions, Operator
 from pbvs.graph.nodes.channel_sums import apply_lut, lut_of
@@ -64,7 +65,9 @@ class Translator:
         self.weights: dict[str, Path] = {}
         self.images_seen: dict[str, int] = {}
         self._scalings: dict[str, Uint16Scaling] = {}  # that networks were trained with, by their names
-        nodes = self.graph.spec.nodes
+        spec = self.graph.spec
+        self._settings = {f"task {spec.task}": fingerprint([spec.resolved(), list(self.part)])}
+        nodes = spec.nodes
         self._operators = {
             name: nodes[name].kind.prepare(nodes[name].params, _Context(self, name)) for name in self.part
         }
@@ -116,12 +119,10 @@ class Translator:
         return resolve_scaling(self._scalings, Uint16Scaling(data.uint16, data.uint16_percent))
 
     def provenance(self) -> dict[str, str]:
-        """What decides the output besides the input: task, weights files and precision, by fingerprint."""
-        spec = self.graph.spec
-        parts = {f"task {spec.task}": fingerprint([spec.resolved(), list(self.part)])}
-        for name, path in sorted(self.weights.items()):
-            parts[f"weights of {name}"] = sha256_of_file(path)
-        return {**parts, "computing": fingerprint(asdict(self.options))}
+        """What decides the output besides the input, by fingerprint or version: task, weights, precision."""
+        weights = {f"weights of {name}": sha256_of_file(path) for name, path in sorted(self.weights.items())}
+        options = fingerprint(asdict(self.options))
+        return {**self._settings, **weights, "computing": options, "translate": f"version {TRANSLATE}"}
 
     def weights_used(self) -> str:
         """A line for people: which weights of how many images are in use; empty without any."""
@@ -137,8 +138,9 @@ class Translator:
             self._scalings[name] = scaling
 
     def embed(self, task: str) -> Operator:
-        """Another whole task as an operator; its weights count among this one's."""
+        """Another whole task as an operator; its settings and weights count among this one's."""
         inner = Translator(self.tasks, task, self.runs, self.device, options=self.options)
+        self._settings |= inner._settings
         self.weights |= inner.weights
         self.images_seen |= inner.images_seen
         if inner.graph.spec.source == self.graph.spec.source:

@@ -1,4 +1,4 @@
-"""What survives a restart, each file whole or not there.
+"""What survives a restart; every file is written atomically.
 
 `best.safetensors` and `last.safetensors` hold the networks' weights (`G.<name>`, `D.<name>`, and
 `G_ema.<name>` where an average was kept) with the run's record; `training_state.pt` holds everything that
@@ -24,23 +24,23 @@ from pbvs.core.files import atomic_write
 from pbvs.training.run_record import RunRecord
 
 BEST, LAST, STATE = "best.safetensors", "last.safetensors", "training_state.pt"
-AVERAGE = "_ema"  # behind a network's name: its moving average
+AVERAGE = "_ema"  # suffix of a network's name: its moving average
 
-# Everything that must survive a restart. The order of the data, the learning rate and what is drawn at
-# random need no entry: they follow from the seed and the number of images seen.
+# Everything that must survive a restart. Data order, learning rate and random numbers need no entry: they
+# follow from the seed and the number of images seen.
 STATE_PARTS = (
     *("images_seen", "networks", "averages", "optimizers", "scalers", "model"),
     *("best_score", "validated_at", "validations_since_best", "term_sums", "steps_in_sums", "seconds"),
     "validation_px",
 )
-_ADDED = {"validation_px": None}  # parts that states of 0.1.0 lack, with what they stand for
+_ADDED = {"validation_px": None}  # parts that states of 0.1.0 lack, with their values
 
 
 def save_weights(path: Path, networks: Mapping[str, nn.Module], record: RunRecord) -> None:
     """Writes all networks' weights with the run's record to one safetensors file.
 
     Raises:
-        CheckpointError: it could not be written; what was at `path` is still there.
+        CheckpointError: it could not be written; the file before it stays.
     """
     tensors = {
         f"{network}.{name}": tensor.detach().cpu().contiguous()
@@ -62,10 +62,10 @@ def read_record(path: Path) -> RunRecord:
 
 
 def load_weights(path: Path, *, unaveraged: bool = False) -> tuple[RunRecord, dict[str, dict[str, Tensor]]]:
-    """The record, and the state dict of every network for use, on the CPU.
+    """The record, and the state dict of every network for inference, on the CPU.
 
-    For use is a network's moving average, where the training kept one: that is what was validated.
-    `unaveraged` takes the networks themselves.
+    A network's moving average, where training kept one, stands for the network: it was validated.
+    `unaveraged` loads the networks themselves.
 
     Raises:
         CheckpointError: the file is missing, corrupt, or not written by pbvs.
@@ -108,7 +108,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Writes the training state, exactly the `STATE_PARTS`.
 
     Raises:
-        CheckpointError: it could not be written; what was at `path` is still there.
+        CheckpointError: it could not be written; the file before it stays.
     """
     assert set(state) == set(STATE_PARTS), sorted(set(state) ^ set(STATE_PARTS))
     with _atomic(path) as tmp_path, tmp_path.open("wb") as stream:
@@ -117,7 +117,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
-    """As `atomic_write`; a failure says what is left."""
+    """As `atomic_write`; a failure becomes a CheckpointError that says which file is left."""
     try:
         with atomic_write(path) as tmp_path:
             yield tmp_path
@@ -137,20 +137,12 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is corrupt or of another version.
     """
+    next_step = "start over with --fresh; the old run is kept aside with its weights"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(
-            f"the training state cannot be read: {error}",
-            where=path,
-            next_step="start over with --fresh; the old run is kept aside with its weights",
-        ) from error
-    if isinstance(state, dict):
-        state = _ADDED | state
-    if not isinstance(state, dict) or set(state) != set(STATE_PARTS):
-        raise CheckpointError(
-            "the training state is of another version",
-            where=path,
-            next_step="start over with --fresh; the old run is kept aside with its weights",
-        )
-    return state
+        message = f"the training state cannot be read: {error}"
+        raise CheckpointError(message, where=path, next_step=next_step) from error
+    if not isinstance(state, dict) or set(_ADDED | state) != set(STATE_PARTS):
+        raise CheckpointError("the training state is of another version", where=path, next_step=next_step)
+    return _ADDED | state

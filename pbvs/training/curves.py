@@ -1,4 +1,4 @@
-"""The curves of a run: CSV files that a resumed run continues exactly, and TensorBoard beside them."""
+"""The curves of a run, as CSV files that a resumed run continues exactly and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GROUPS = {"training": "curves.csv", "validation": "validation.csv", "times": "ti
 
 
 class Curve:
-    """One CSV file with a column `images` (seen so far) and one column a value.
+    """One CSV file with a column `images` (seen so far) and one column per value.
 
-    Opening it drops the rows after `images_seen`, and a torn last one: what a killed run wrote after its last
-    checkpoint will be written again. A row is appended; only a new column writes the file anew.
+    Opening it drops the rows after `images_seen` and a truncated last row: what a killed run wrote after its
+    last checkpoint is written again. Rows are appended; only a new column rewrites the file.
     """
 
     def __init__(self, path: Path, images_seen: int):
@@ -28,36 +28,36 @@ class Curve:
         self.columns: list[str] = []
         rows = [row for row in self._rows() if int(row["images"]) <= images_seen]
         if rows:
-            self._write_anew(list(rows[0]), rows)
+            self._rewrite(list(rows[0]), rows)
         else:
             path.unlink(missing_ok=True)
 
     def add(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Appends one row; it is on its way to the disk when this returns."""
+        """Appends one row, and flushes it."""
         row = {"images": str(images_seen), **{k: f"{v:.6g}" for k, v in values.items()}}
         if new := [name for name in row if name not in self.columns]:
-            self._write_anew([*self.columns, *new], self._rows())
+            self._rewrite([*self.columns, *new], self._rows())
         with self.path.open("a", newline="", encoding="utf-8") as stream:
             csv.DictWriter(stream, self.columns, restval="", lineterminator="\n").writerow(row)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.is_file():
             return []
-        whole = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
-        return list(csv.DictReader(whole.splitlines()))
+        complete = self.path.read_text(encoding="utf-8").rpartition("\n")[0]
+        return list(csv.DictReader(complete.splitlines()))
 
-    def _write_anew(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+    def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         self.columns = columns
         write_csv(self.path, columns, [[row.get(key) or "" for key in columns] for row in rows])
 
 
 class Curves:
-    """The curves of a run in both forms: training terms, validation scores with pictures, and times.
+    """The curves of a run in both forms: training losses, validation scores with pictures, and times.
 
     Args:
         folder: of the run.
-        kept: up to which number of images the rows of a group are kept, where that is not `images_seen`.
-        images_seen: by the run so far.
+        kept: the last row to keep of a group, in images, where that is not `images_seen`.
+        images_seen: of the run so far.
     """
 
     def __init__(self, folder: Path, kept: Mapping[str, int], images_seen: int):
@@ -81,5 +81,5 @@ class Curves:
             self._board.add_scalar(f"{group}/{name}", value, images_seen)
 
     def add_picture(self, images_seen: int, picture: NDArray[np.uint8]) -> None:
-        """Shows `H,W,3` in TensorBoard."""
+        """Adds a picture `H,W,3` to TensorBoard."""
         self._board.add_image("validation/samples", picture, images_seen, dataformats="HWC")

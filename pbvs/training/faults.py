@@ -1,4 +1,4 @@
-"""What stops a run: batches that do not fit, weights that are not finite, no memory, no space."""
+"""What stops a run: wrong batch sizes, weights that are not finite, no memory, no disk space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from pbvs.core.errors import CheckpointError, TrainingError, UsageError
-from pbvs.networks.state_dicts import mismatches, unlike
+from pbvs.networks.state_dicts import mismatch_error, mismatches
 from pbvs.training.run_record import RunRecord
 from pbvs.training.schedule import TrainingConfig
 
@@ -21,7 +21,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_batches(config: TrainingConfig, images_per_epoch: int, processes: int) -> None:
-    """Checks that the images fill a batch, and that the batch divides among processes and parts.
+    """Checks that an epoch fills a batch, and that the batch divides among processes and parts.
 
     Raises:
         UsageError: the processes and parts do not divide the batch.
@@ -58,11 +58,13 @@ def check_networks(
     for name in networks:
         diffs += [f"{name}.{diff}" for diff in mismatches(networks[name], states.get(name, {}))]
     if diffs:
-        raise unlike(diffs, path, "resume with the settings it was begun with, or start over with --fresh")
+        raise mismatch_error(
+            diffs, path, "resume with the settings it was begun with, or start over with --fresh"
+        )
 
 
 def check_finite(networks: Iterable[nn.Module], folder: Path) -> None:
-    """Checks that all weights are finite: a gradient may overflow though the loss did not.
+    """Checks that all weights are finite: a gradient may overflow where the loss does not.
 
     Raises:
         TrainingError: a weight is not finite.
@@ -108,14 +110,14 @@ def translate_errors(
 
 def _what_to_lower(config: TrainingConfig, record: RunRecord, fabric: Fabric) -> str:
     size = "x".join(str(n) for n in record.size_px)
-    ways = [f"size_px (now {size})", f"training.crop_px (now {config.crop_px or 'the whole image'})"]
+    options = [f"size_px (now {size})", f"training.crop_px (now {config.crop_px or 'the whole image'})"]
     if config.batch_size > config.accumulate:
-        ways.append(
+        options.append(
             f"training.batch_size (now {config.batch_size}), or take it in more parts with "
             f"training.accumulate (now {config.accumulate})"
         )
     if not config.activation_checkpointing:
-        ways.append("stored activations, with training.activation_checkpointing=true")
+        options.append("stored activations, with training.activation_checkpointing=true")
     if getattr(fabric.strategy.precision, "precision", "") == "32-true":
-        ways.append("precision, with --precision bf16-mixed")
-    return ", ".join(ways)
+        options.append("precision, with --precision bf16-mixed")
+    return ", ".join(options)

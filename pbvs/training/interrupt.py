@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop; it stops at a checkpoint, all its processes at the same step."""
+"""Ctrl-C and SIGTERM stop a run at a checkpoint, all its processes at the same step."""
 
 from __future__ import annotations
 
@@ -14,29 +14,26 @@ from torch import distributed
 
 from pbvs.core.errors import PbvsError
 
-# A launcher passes on a signal that the terminal has sent to its processes too: that is still one request.
+# A launcher forwards a signal that the terminal also sent to its processes: that is one request.
 _ONE_REQUEST_SECONDS = 2.0
 
 
 class Interrupted(PbvsError):
-    """The run was asked to stop by a signal; `exit_code` is 130 or 143, as a shell has it."""
+    """A signal stopped the run; `exit_code` is 130 or 143, the shell's convention."""
 
-    def __init__(self, signal_number: int, what_is_kept: str):
+    def __init__(self, signal_number: int, kept: str):
         name = signal.Signals(signal_number).name
-        super().__init__(
-            f"stopped by {name}; {what_is_kept}", next_step="the same command goes on from there"
-        )
+        super().__init__(f"stopped by {name}; {kept}", next_step="the same command goes on from there")
         self.exit_code = 128 + signal_number
 
 
 class StopRequest:
-    """Whether a signal has asked the run to stop, and which."""
+    """The signal that stops the run, if one was received."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._received_at = 0.0
-        # Signals come to each process at its own time. The processes agree over the CPU, so that no GPU
-        # has to be waited for.
+        # Each process receives signals at its own time. They agree over the CPU, without waiting for a GPU.
         self._group: distributed.ProcessGroup | None = None
         if distributed.is_available() and distributed.is_initialized():
             group = distributed.new_group(backend="gloo")
@@ -44,14 +41,14 @@ class StopRequest:
             self._group = group
 
     def receive(self, signal_number: int, frame: FrameType | None) -> None:
-        """Notes the signal; another one, 2 s later or more, stops at once, without a checkpoint."""
+        """Stores the signal; a second one at least 2 s later stops at once, without a checkpoint."""
         if self.signal_number is None:
             self.signal_number, self._received_at = signal_number, time.monotonic()
         elif time.monotonic() - self._received_at > _ONE_REQUEST_SECONDS:
             raise Interrupted(signal_number, "the last checkpoint stays")
 
     def agreed(self) -> int | None:
-        """The signal that any of the processes has received; to be asked by all of them after each step."""
+        """The signal that any of the processes received; all of them call this after each step."""
         if self._group is None:
             return self.signal_number
         number = torch.tensor([self.signal_number or 0])
@@ -61,7 +58,7 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Within the block, SIGINT and SIGTERM are noted, not obeyed; outside the main thread nothing changes."""
+    """Within the block, SIGINT and SIGTERM only set the request; outside the main thread nothing changes."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

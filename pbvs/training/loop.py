@@ -224,9 +224,9 @@ class Trainer:
         times = self.meter.times(waiting)
         if curves is not None:
             rates = self._learning_rates()
-            named = {f"learning_rate_{phase}": rate for phase, rate in rates.items()}
-            if len(set(rates.values())) == 1:
-                named = {"learning_rate": next(iter(rates.values()))}
+            named = {"learning_rate": next(iter(rates.values()))}
+            if any(isinstance(stage.learning_rate, dict) for stage in self.config.stages):
+                named = {f"learning_rate_{phase}": rate for phase, rate in rates.items()}
             curves.add("training", self.images_seen, {**named, **means})
             curves.add("times", self.images_seen, times)
             left = self.meter.seconds_left(self.job.total_images - self.images_seen)

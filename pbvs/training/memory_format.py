@@ -1,8 +1,8 @@
-"""Switches that change how networks are computed, not what: each is checked before it is used.
+"""Switches that change how networks compute, not what; each is checked before use.
 
-torch 2.15 has a wrong gradient of instance norm at batch 1 on the CPU for channels_last, without a word;
-other versions and devices may have others. So before a run, the gradients of small networks of the same
-layers are compared with those of the plain path in float64, on the run's own device.
+torch 2.15 silently computes a wrong gradient of instance norm at batch 1 on the CPU for channels_last; other
+versions and devices may have other faults. So before a run, the gradients of small networks of the same
+layers are compared with the plain path's in float64, on the run's device.
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ def check_gradients(device: torch.device, *, channels_last: bool, compiled: bool
     Raises:
         TrainingError: they differ, or the device has no float64.
     """
-    words = " and ".join(w for w, on in (("channels_last", channels_last), ("compile", compiled)) if on)
+    switches = " and ".join(
+        name for name, on in (("channels_last", channels_last), ("compile", compiled)) if on
+    )
     if device.type == "mps":
-        raise TrainingError(f"{words} cannot be checked on {device}: it has no float64")
+        raise TrainingError(f"{switches} cannot be checked on {device}: it has no float64")
     worst = max(_error(device, norm, n, channels_last, compiled) for norm in _NORMS for n in (1, 2))
     if not worst <= _LARGEST_ERROR:
         raise TrainingError(
-            f"{words} gives wrong gradients on {device} with torch {torch.__version__} "
+            f"{switches} gives wrong gradients on {device} with torch {torch.__version__} "
             f"(relative error {worst:.1e})",
             next_step="leave it off",
         )
@@ -64,25 +66,25 @@ _NORMS: tuple[NormName, ...] = ("instance", "batch")
 def _error(device: torch.device, norm: NormName, n_images: int, channels_last: bool, compiled: bool) -> float:
     """The largest difference of any parameter's gradient, over the largest gradient.
 
-    (A bias in front of a norm has a gradient of nothing but rounding: it is no scale.)
+    The largest of all, since a bias before a norm has a gradient of rounding alone.
     """
-    draw = torch.Generator().manual_seed(n_images)
+    rng = torch.Generator().manual_seed(n_images)
     network = nn.Sequential(
         nn.Conv2d(2, 4, 3, stride=2, padding=1),
         norm_layer(norm, 4),
         nn.LeakyReLU(0.2),
         ResidualBlock(4, norm),
-        norm_layer(norm, 4),  # straight in front of a convolution: its gradient then comes as channels_last
+        norm_layer(norm, 4),  # right before a convolution, so that its gradient is channels_last
         nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1),
         norm_layer(norm, 3),
         nn.ReLU(),
     ).to(device, torch.float64)
-    images = torch.randn(n_images, 2, 8, 12, generator=draw, dtype=torch.float64).to(device)
-    towards = torch.randn(n_images, 3, 8, 12, generator=draw, dtype=torch.float64).to(device)
+    images = torch.randn(n_images, 2, 8, 12, generator=rng, dtype=torch.float64).to(device)
+    upstream = torch.randn(n_images, 3, 8, 12, generator=rng, dtype=torch.float64).to(device)
     other = copy.deepcopy(network)
     _apply(other, channels_last, compiled)
-    expected = _gradients(network, images, towards)
-    found = _gradients(other, images, towards)
+    expected = _gradients(network, images, upstream)
+    found = _gradients(other, images, upstream)
     largest = max(float(gradient.abs().max()) for gradient in expected)
     return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) / largest
 
@@ -94,7 +96,6 @@ def _apply(network: nn.Module, channels_last: bool, compiled: bool) -> None:
         network.compile()
 
 
-def _gradients(network: nn.Module, images: Tensor, towards: Tensor) -> list[Tensor]:
-    """Of every parameter."""
-    network(images).mul(towards).sum().backward()
+def _gradients(network: nn.Module, images: Tensor, upstream: Tensor) -> list[Tensor]:
+    network(images).mul(upstream).sum().backward()
     return [p.grad for p in network.parameters() if p.grad is not None]

@@ -77,11 +77,13 @@ class RunRecord:
         Raises:
             CheckpointError: it is of a later version of pbvs, or not such a record.
         """
-        if raw.get("schema", 1) == 1 and "provenance" not in raw:
-            raw = _from_0_1_0(raw)
         try:
+            if raw.get("schema", 1) == 1 and "provenance" not in raw:
+                raw = _from_0_1_0(raw)
+            if raw.get("schema", SCHEMA) != SCHEMA:
+                raise TypeError(f"its schema is {raw['schema']}, not {SCHEMA}")
             record = cls(**raw)
-        except TypeError as error:
+        except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the run's record is of another version of pbvs: {error}",
                 where=where,

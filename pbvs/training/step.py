@@ -1,9 +1,9 @@
-"""One optimisation step, apart from the loop: the one that training, its tests and benchmarks take."""
+"""One optimisation step, separate from the loop: training, tests and benchmarks all take this one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -16,19 +16,19 @@ from pbvs.dataset.batches import Batch
 from pbvs.training.system import Phase, SchedulePoint, System
 
 Scalers = Mapping[str, torch.amp.GradScaler]
-GRADIENT_NORM = "gradient_norm_"  # a curve's name begins so, the phase's name follows
+GRADIENT_NORM = "gradient_norm_"  # prefix of a curve's name; the phase's name follows
 START = SchedulePoint("main", 0, 0)
 
 
 def scalers_for(system: System, fabric: Fabric) -> dict[str, torch.amp.GradScaler]:
-    """A loss scaler for each optimiser; they do nothing but with `16-mixed`.
+    """A loss scaler per optimiser; they act with `16-mixed` only.
 
-    Fabric's own precision plugin holds one scaler for all optimisers and updates it after each: the second
-    optimiser would divide its gradients by another scale than they were multiplied with.
+    Fabric's own precision plugin has one scaler for all optimisers and updates it after each: the second
+    optimiser would divide its gradients by another scale than they were multiplied by.
     """
     precision: Any = fabric.strategy.precision
     own = getattr(precision, "scaler", None)
-    assert own is None or not own.is_enabled(), "make Fabric with pbvs.core.fabric.make_fabric"
+    assert own is None or not own.is_enabled(), "create Fabric with pbvs.core.fabric.make_fabric"
     half = getattr(precision, "precision", "") == "16-mixed"
     return {name: torch.amp.GradScaler(fabric.device.type, enabled=half) for name in system.optimizers}
 
@@ -46,25 +46,25 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step of every phase.
 
-    No weight is changed before the losses of all phases that step together are known to be finite. That
-    costs the one wait for the device in a step (float16 scaling adds one for each optimiser).
+    No weight changes before the losses of all phases that step together are known to be finite. That is
+    the only wait for the device in a step (float16 scaling adds one per optimiser).
 
     Args:
         system: after `setup` and `begin_step`.
         batch: this process's images of the step.
         learning_rate: of all optimisers, or by phase.
         point: where the schedule stands.
-        accumulate: parts to take the batch in, one after another; they divide it. The step is the same but
-            for rounding (and for batch norm, whose statistics are then a part's); memory is a part's.
-        clip_norm: longest gradient of a phase (2-norm over its parameters); None: not limited.
-        scalers: of `scalers_for`; needed with `16-mixed` only.
+        accumulate: number of equal parts to take the batch in, in turn. The step is the same except for
+            rounding (and batch norm, whose statistics are then a part's); memory is a part's.
+        clip_norm: largest gradient norm of a phase (2-norm over its parameters); None: no limit.
+        scalers: from `scalers_for`; needed with `16-mixed` only.
 
     Returns:
-        Each term's mean over the images of all processes, and with `clip_norm` the gradients' norms before
-        they were clipped, as `gradient_norm_<phase>`: scalars on the device.
+        Each loss's mean over the images of all processes, and with `clip_norm` the gradients' norms before
+        clipping, as `gradient_norm_<phase>`: scalars on the device.
 
     Raises:
-        TrainingError: a term is not finite (or, with `clip_norm`, a gradient); names it and the images.
+        TrainingError: a loss is not finite (or, with `clip_norm`, a gradient); names it and the images.
     """
     scalers = scalers_for(system, fabric) if scalers is None else scalers
     phases = system.phases(point)
@@ -88,7 +88,7 @@ class _Step:
 
     @property
     def scaled(self) -> bool:
-        """Whether gradients that overflow are the scaler's business."""
+        """Whether a scaler handles gradients that overflow."""
         return any(self.scalers[phase.name].is_enabled() for phase in self.phases)
 
     def gradients(self, parts: list[Batch]) -> dict[str, Tensor]:
@@ -97,7 +97,10 @@ class _Step:
             self.system.optimizers[phase.name].zero_grad(set_to_none=True)
         for number, part in enumerate(parts, start=1):
             losses: dict[str, Tensor] = {}
-            with _no_sync(self.system, self.fabric, number < len(parts)):
+            with ExitStack() as no_sync:
+                # Processes exchange gradients once per step, with the last part.
+                for network in self.system.networks.values() if number < len(parts) else ():
+                    no_sync.enter_context(self.fabric.no_backward_sync(network))  # type: ignore[arg-type]
                 for phase in self.phases:
                     losses |= self._backward(phase, part, len(parts))
             self.seen.append((part, losses))
@@ -113,19 +116,19 @@ class _Step:
     def _backward(self, phase: Phase, part: Batch, n_parts: int) -> dict[str, Tensor]:
         losses = phase.losses(part)
         total = torch.stack(list(losses.values())).sum() / n_parts
-        # DDP waits for a gradient of every parameter; alone, frozen ones need none.
-        left_out = phase.frozen if self.fabric.world_size == 1 else ()
+        # DDP waits for a gradient of every parameter; a single process skips the frozen ones.
+        skipped = phase.frozen if self.fabric.world_size == 1 else ()
         self.fabric.backward(
             self.scalers[phase.name].scale(total),
-            inputs=self._parameters(phase, left_out),
+            inputs=self._parameters(phase, skipped),
             retain_graph=phase.retain_graph,
         )
         return {name: value.detach().float() for name, value in losses.items()}
 
-    def _parameters(self, phase: Phase, left_out: Sequence[nn.Parameter]) -> list[nn.Parameter]:
-        frozen = {id(parameter) for parameter in left_out}
+    def _parameters(self, phase: Phase, skipped: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        ids = {id(parameter) for parameter in skipped}
         groups = self.system.optimizers[phase.name].param_groups
-        return [p for group in groups for p in group["params"] if p.requires_grad and id(p) not in frozen]
+        return [p for group in groups for p in group["params"] if p.requires_grad and id(p) not in ids]
 
     def norms(self) -> dict[str, Tensor]:
         """The norm of each phase's gradients, unscaled; call once."""
@@ -137,7 +140,7 @@ class _Step:
         return norms
 
     def check(self, values: Mapping[str, Tensor]) -> None:
-        """Raises where one of the scalars is not finite; the step's one wait for the device."""
+        """Raises TrainingError if one of the scalars is not finite; the step's one wait for the device."""
         if torch.isfinite(torch.stack(list(values.values()))).all().item():
             return
         wrong = [name for name, value in values.items() if not torch.isfinite(value)]
@@ -159,13 +162,12 @@ class _Step:
         norms: Mapping[str, Tensor],
         clip_norm: float | None,
     ) -> None:
-        """Clips where asked, and takes every optimiser's step."""
+        """Clips if `clip_norm` is set, and takes every optimiser's step."""
         for phase in self.phases:
             optimizer, scaler = _raw(self.system.optimizers[phase.name]), self.scalers[phase.name]
+            rate = learning_rate[phase.name] if isinstance(learning_rate, Mapping) else learning_rate
             for group in optimizer.param_groups:
-                group["lr"] = (
-                    learning_rate[phase.name] if isinstance(learning_rate, Mapping) else learning_rate
-                )
+                group["lr"] = rate
             if clip_norm is not None:
                 norm = norms[GRADIENT_NORM + phase.name]
                 clip_grads_with_norm_(self._parameters(phase, phase.frozen), clip_norm, norm)
@@ -174,15 +176,6 @@ class _Step:
 
 
 def _raw(optimizer: Any) -> torch.optim.Optimizer:
-    """The optimiser without Fabric's wrapping: a fused one finds its scale only on itself."""
+    """The optimiser without Fabric's wrapping: a fused one looks for its scale on itself only."""
     raw: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     return raw
-
-
-@contextmanager
-def _no_sync(system: System, fabric: Fabric, more: bool) -> Iterator[None]:
-    """Within the block, processes do not exchange gradients when `more` parts of the batch are to come."""
-    with ExitStack() as stack:
-        for network in system.networks.values() if more else ():
-            stack.enter_context(fabric.no_backward_sync(network))  # type: ignore[arg-type]
-        yield

@@ -1,6 +1,7 @@
 """Wrong input by hand: one clear message with file, key and what to do; the right exit code; no traceback."""
 
 import json
+import re
 
 import pytest
 
@@ -80,7 +81,9 @@ def test_a_checkpoint_of_another_task(done, pbvs, tmp_path):
     assert_fails(
         pbvs("translate", "sar2rgb", *inputs, "--runs", tmp_path / "no"), 1, "has no trained weights"
     )
-    assert pbvs("translate", "sar2rgb", *inputs, "--checkpoint", runs / "sar2rgb").code == 0
+    ended = pbvs("translate", "sar2rgb", *inputs, "--checkpoint", runs / "sar2rgb")
+    assert ended.code == 0, ended.err
+    assert re.search(r"sar2rgb\.pix2pixhd: best weights from \d+ training images", ended.out)
 
 
 def test_nothing_is_overwritten_without_overwrite(done, pbvs, tmp_path):

@@ -1,4 +1,4 @@
-"""The ablation by its command, on a tiny challenge: every cell by its own way, shared parts once."""
+"""The ablation by its command, on a tiny challenge: every cell by its own task, shared parts once."""
 
 import csv
 import json
@@ -35,9 +35,9 @@ def args(challenge, *more):
 
 
 def test_the_table_on_one_s_own_data(ablated, pbvs):
-    told = pbvs(*args(ablated, "--json"))
-    assert told.code == 0, told.err
-    table = json.loads(told.out)
+    ended = pbvs(*args(ablated, "--json"))
+    assert ended.code == 0, ended.err
+    table = json.loads(ended.out)
     rows = {row["name"]: row for row in table["rows"]}
     assert list(rows) == ["Pix2PixHD-c", "Grayscale", "Pretrained", "All combined"]
     assert rows["Pix2PixHD-c"]["scores"]["sar2ir"]["by"] == "sar2ir_direct"
@@ -80,8 +80,8 @@ def test_tasks_without_a_test_set_have_no_cells_and_are_not_trained(ablated, pbv
 
 def test_without_targets_it_is_an_error(ablated, pbvs):
     ablated.targets.rename(ablated.root / "hidden")
-    told = pbvs(*args(ablated))
-    assert told.code == 2 and "--targets" in told.err
+    ended = pbvs(*args(ablated))
+    assert ended.code == 2 and "--targets" in ended.err
 
 
 def test_the_rows_that_come_with_pbvs_are_the_published_ones():
@@ -95,17 +95,17 @@ def test_the_rows_that_come_with_pbvs_are_the_published_ones():
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ('[[rows]]\nname = "a"\ntasks = { sar2eo = "sar2eoo" }', "no task 'sar2eoo'"),
-        ('[[rows]]\nname = "a"\ntasks = { sar2ir = "sar2eo" }', "cannot make sar2ir"),
+        ('[[rows]]\nname = "a"\ntasks = { sar2ir = "sar2eo" }', "cannot solve sar2ir"),
         ('[[rows]]\nname = "a"\ntasks = { sar2xx = "sar2eo" }', "'sar2xx'"),
         ('[[rows]]\nname = "a"', "cannot be read"),
         ("rows = ", "cannot be read"),
     ],
 )
-def test_wrong_rows_are_told(tmp_path, text, words):
+def test_wrong_rows_are_reported(tmp_path, text, message):
     path = tmp_path / "rows.toml"
     path.write_text(text)
-    with pytest.raises(TaskError, match=words):
+    with pytest.raises(TaskError, match=message):
         read_rows(path, TaskSet(ablation_folder()))

@@ -1,4 +1,4 @@
-"""The whole chain on a tiny challenge: made, skipped, killed, and out of date."""
+"""The whole chain on a tiny challenge: done, skipped, killed, and out of date."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from pbvs.scenes.synth import make_archives
 TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
 
-def states(told):
-    return {s["step"]: (s["state"], s["words"]) for s in json.loads(told.out)["steps"]}
+def states(ended):
+    return {s["step"]: (s["state"], s["words"]) for s in json.loads(ended.out)["steps"]}
 
 
 def test_archives_to_a_checked_and_scored_zip(done, pbvs):
@@ -49,8 +49,8 @@ def test_archives_to_a_checked_and_scored_zip(done, pbvs):
 
 def test_rgb2ir_is_exact_where_ir_is_the_gray_times_the_factor(done):
     for i in range(3):
-        made = pixels.read_image(done.root / "out" / "predictions" / "rgb2ir" / f"{i}.png")
-        np.testing.assert_array_equal(made, pixels.read_image(done.targets / "rgb2ir" / f"{i}.png"))
+        pred = pixels.read_image(done.root / "out" / "predictions" / "rgb2ir" / f"{i}.png")
+        np.testing.assert_array_equal(pred, pixels.read_image(done.targets / "rgb2ir" / f"{i}.png"))
     score = json.loads((done.root / "out" / "score.json").read_text())["tasks"]["rgb2ir"]
     assert (score["l1"], score["l2"], score["lpips"]) == (0.0, 0.0, 0.0)
     assert score["score"] == pytest.approx(0.0, abs=1e-6)
@@ -66,16 +66,16 @@ def test_sar2ir_is_the_gray_of_sar2rgb_s_own_images(done):
 
 def test_the_second_time_every_step_is_skipped(done, pbvs):
     before = tree(done.root / "out")
-    told = states(pbvs(*done.run_args(*TASKS), "--json"))
-    assert len(told) == 10
-    assert {state for state, _ in told.values()} == {"skipped"}
+    plan = states(pbvs(*done.run_args(*TASKS), "--json"))
+    assert len(plan) == 10
+    assert {state for state, _ in plan.values()} == {"skipped"}
     assert tree(done.root / "out") == before
 
 
 def test_retraining_sar2rgb_makes_sar2ir_out_of_date(done, pbvs):
     new_seed = ("--set", "sar2rgb.nodes.pix2pixhd.training.seed=7")
-    told = pbvs(*done.run_args(*TASKS), *new_seed, "--to", "sar2rgb.train", "--json")
-    assert states(told)["sar2rgb.train"][0] == "done"
+    ended = pbvs(*done.run_args(*TASKS), *new_seed, "--to", "sar2rgb.train", "--json")
+    assert states(ended)["sar2rgb.train"][0] == "done"
     plan = states(pbvs(*done.run_args(*TASKS), *new_seed, "--dry-run", "--json"))
     state, why = plan["sar2ir.translate"]
     assert (state, "weights of sar2rgb.pix2pixhd changed" in why) == ("would do", True)
@@ -88,7 +88,7 @@ def test_retraining_sar2eo_makes_sar2rgb_out_of_date(done, pbvs):
     assert pbvs(*done.run_args(*TASKS), *new_seed, "--to", "sar2eo.train").code == 0
     plan = states(pbvs(*done.run_args(*TASKS), *new_seed, "--dry-run", "--json"))
     assert plan["sar2eo.train"][0] == "skipped"
-    assert plan["sar2rgb.train"] == ("would do", "first weights changed")
+    assert plan["sar2rgb.train"] == ("would do", "init weights changed")
 
 
 def test_new_data_reaches_training_and_all_after_it(done, pbvs):
@@ -110,7 +110,7 @@ def test_what_a_killed_process_left_unfinished_is_cleared_away(done, pbvs):
         out / ".submission.1.part.zip",
     ]
     for stray in strays:
-        stray.write_bytes(b"torn")
+        stray.write_bytes(b"truncated")
     for record in (*out.glob("steps/*.json"), out / "runs" / "sar2eo" / "step.json"):
         record.unlink()
     assert pbvs(*done.run_args(*TASKS)).code == 0
@@ -118,14 +118,14 @@ def test_what_a_killed_process_left_unfinished_is_cleared_away(done, pbvs):
 
 
 def test_part_of_a_run(challenge, pbvs):
-    told = states(pbvs(*challenge.run_args("sar2rgb"), "--to", "sar2eo.train", "--json"))
-    assert set(told) == {"prepare.eo_sar", "sar2eo.train"}
-    told = pbvs(*challenge.run_args("sar2rgb"), "--from", "sar2rgb.translate")
-    assert told.code == 1
-    assert "sar2rgb has no trained weights" in told.err
-    told = pbvs(*challenge.run_args("sar2rgb"), "--to", "sar2oe.train")
-    assert told.code == 2
-    assert "did you mean 'sar2eo.train'" in told.err
+    events = states(pbvs(*challenge.run_args("sar2rgb"), "--to", "sar2eo.train", "--json"))
+    assert set(events) == {"prepare.eo_sar", "sar2eo.train"}
+    ended = pbvs(*challenge.run_args("sar2rgb"), "--from", "sar2rgb.translate")
+    assert ended.code == 1
+    assert "sar2rgb has no trained weights" in ended.err
+    ended = pbvs(*challenge.run_args("sar2rgb"), "--to", "sar2oe.train")
+    assert ended.code == 2
+    assert "did you mean 'sar2eo.train'" in ended.err
 
 
 def test_killed_at_several_points_and_run_again_ends_with_the_same_files(done):
@@ -171,14 +171,14 @@ def same(files):
     }
 
 
-def test_rgb2ir_is_exact_on_made_scenes_whose_ir_is_the_gray(challenge, pbvs):
-    root = challenge.root / "made"
+def test_rgb2ir_is_exact_on_synthetic_scenes_whose_ir_is_the_gray(challenge, pbvs):
+    root = challenge.root / "scenes"
     make_archives(root, locations=4, tiles=2, test_images=2, chip_px=96, ir="gray", target_px=64)
     out = challenge.root / "out"
-    told = pbvs(
+    ended = pbvs(
         "translate", "rgb2ir", "--inputs", root / "test" / "rgb2ir", "--out", out, "--tasks", challenge.tasks
     )
-    assert told.code == 0, told.err
+    assert ended.code == 0, ended.err
     targets = pixels.list_images(root / "test_targets" / "rgb2ir")
     assert len(targets) == 2
     for target in targets:
@@ -195,8 +195,8 @@ def test_a_signal_ends_the_command_with_its_code_and_a_checkpoint(challenge, pbv
     while not (node / "curves.csv").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal_number)
-    _, told = process.communicate()
+    _, stderr = process.communicate()
     assert process.returncode == code
-    assert "a checkpoint was written at" in told
-    assert "Traceback" not in told
+    assert "a checkpoint was written at" in stderr
+    assert "Traceback" not in stderr
     assert (node / "training_state.pt").is_file()

@@ -73,7 +73,7 @@ def test_its_weights_translate(train, pbvs, tmp_path):
     options = ("--tasks", tmp_path / "tasks", "--inputs", tmp_path / "in", "--out", tmp_path / "out")
     ended = pbvs("translate", "sar2eo", *options, "--checkpoint", weights, "--device", "cpu")
     assert ended.code == 0, ended.err
-    assert "10 images" in ended.out
+    assert "from 10 training images" in ended.out
     assert read_image(tmp_path / "out" / "0.png").shape == (64, 64, 1)
 
 

@@ -1,15 +1,16 @@
 """Steps are skipped by fingerprint, and say why they are done."""
 
+import json
 import os
 
 import pytest
 
 from pbvs.core.errors import UsageError
-from pbvs.pipeline.steps import Step, chosen_steps, code_version, run_steps
+from pbvs.pipeline.steps import Step, chosen_steps, differences, run_steps
 
 
 class Chain:
-    """a -> b: b copies what a wrote; `value` is what a is made of."""
+    """a -> b: b copies what a wrote; a depends on `value`."""
 
     def __init__(self, folder):
         self.folder, self.value, self.works = folder, "1", []
@@ -25,7 +26,7 @@ class Chain:
         def working():
             self.works.append(name)
             work()
-            return "made"
+            return "done"
 
         return Step(
             name,
@@ -40,20 +41,20 @@ class Chain:
         events = []
         self.works.clear()
         run_steps(self.steps(), events.append, **options)
-        return [(e.step, e.state, e.words) for e in events if e.state != "doing"]
+        return [(e.step, e.state, e.message) for e in events if e.state != "doing"]
 
 
 @pytest.fixture
 def chain(tmp_path):
-    made = Chain(tmp_path)
-    made.run()
-    return made
+    chain = Chain(tmp_path)
+    chain.run()
+    return chain
 
 
 def test_the_second_time_everything_is_skipped_and_says_why(chain):
-    told = chain.run()
-    assert [state for _, state, _ in told] == ["skipped", "skipped"]
-    assert all("nothing it is made of has changed" in words for *_, words in told)
+    events = chain.run()
+    assert [state for _, state, _ in events] == ["skipped", "skipped"]
+    assert all("nothing it depends on has changed" in message for *_, message in events)
     assert chain.works == []
 
 
@@ -73,7 +74,7 @@ def test_a_change_reaches_all_that_depends_on_it(chain):
     assert (chain.folder / "b.txt").read_text() == "2"
 
 
-def test_a_missing_or_edited_output_is_made_again(chain):
+def test_a_missing_or_edited_output_is_redone(chain):
     (chain.folder / "b.txt").write_text("edited")
     assert "b.txt was changed" in chain.run(plan_only=True)[1][2]
     (chain.folder / "b.txt").unlink()
@@ -110,12 +111,29 @@ def test_parts_of_a_run(chain):
         chosen_steps(chain.steps(), "b", "a")
 
 
-def test_code_version_follows_the_source(tmp_path, monkeypatch):
-    package = tmp_path / "pbvs"
-    (package / "models").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "models" / "a.py").write_text("x = 1\n")
-    monkeypatch.setattr("pbvs.__file__", str(package / "__init__.py"))
-    before = code_version("models")
-    (package / "models" / "a.py").write_text("x = 2\n")
-    assert code_version("models") != before
+def test_differences_name_both_versions_and_only_keys_else():
+    before = {"score": "version 1", "rules": "a", "gone": "x", "same": "y"}
+    now = {"score": "version 2", "rules": "b", "added": "x", "same": "y"}
+    assert differences(before, now) == [
+        "score changed from version 1 to version 2",
+        "rules changed",
+        "added is new",
+        "gone is gone",
+    ]
+
+
+def test_a_step_that_0_1_0_recorded_is_accepted_with_its_code_hash_and_versions_of_1(chain):
+    """Its record has a hash of source text and no versions; anything else that differs still counts."""
+    record = chain.folder / "a.json"
+    done = json.loads(record.read_text())
+    old = {"value": "1", "code": "0123"}
+    record.write_text(json.dumps({"step": "a", "made_of": old, "outputs": done["outputs"]}))
+    [a, _] = chain.steps()
+
+    def reasons(**now):
+        a.provenance = lambda: {"value": "1", **now}
+        return a.stale()
+
+    assert reasons() == reasons(score="version 1") == []
+    assert reasons(score="version 2") == ["score is new"]
+    assert reasons(value="2") == ["value changed"]

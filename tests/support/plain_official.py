@@ -173,7 +173,7 @@ def generator(config, state, x):
 
 
 def discriminator(config, state, x):
-    """All features of all scales, or only the verdicts; running averages in `state` move on."""
+    """All features of all scales, or only the logits; running averages in `state` move on."""
     results = []
     for scale in reversed(range(config["num_D"])):
         features, flat = [x], 0
@@ -218,17 +218,17 @@ def official_steps(config, before, source, target):
 
 
 def _official_losses(config, states, source, target):
-    made = generator(config["G"], states["G"], source)
+    fake = generator(config["G"], states["G"], source)
 
-    def judged(image):
+    def features(image):
         return discriminator(config["D"], states["D"], torch.cat([source, image], 1))
 
-    seen_made, seen_real, passed = judged(made.detach()), judged(target), judged(made)
+    detached, real, attached = features(fake.detach()), features(target), features(fake)
     share = config["lambda_feat"] * 4.0 / (config["D"]["n_layers_D"] + 1) / config["D"]["num_D"]
-    pairs = [p for m, r in zip(passed, seen_real, strict=True) for p in zip(m[:-1], r[:-1], strict=True)]
+    pairs = [p for m, r in zip(attached, real, strict=True) for p in zip(m[:-1], r[:-1], strict=True)]
     return {
-        "G_GAN": sum((scale[-1] - 1).square().mean() for scale in passed),
+        "G_GAN": sum((scale[-1] - 1).square().mean() for scale in attached),
         "G_GAN_Feat": sum((m - r.detach()).abs().mean() * share for m, r in pairs),
-        "D_real": sum((scale[-1] - 1).square().mean() for scale in seen_real),
-        "D_fake": sum(scale[-1].square().mean() for scale in seen_made),
+        "D_real": sum((scale[-1] - 1).square().mean() for scale in real),
+        "D_fake": sum(scale[-1].square().mean() for scale in detached),
     }

@@ -158,6 +158,19 @@ def networks(folder: Path, name=checkpoint.LAST):
     return load_file(folder / name)
 
 
+def assert_last_is_the_state(folder: Path, images_seen: int) -> None:
+    """`last.safetensors` of a run that was stopped loads, and holds the weights of its training state."""
+    state = checkpoint.load_state(folder / checkpoint.STATE)
+    assert state["images_seen"] == images_seen
+    for unaveraged, expected in ((True, state["networks"]), (False, state["networks"] | state["averages"])):
+        record, weights = checkpoint.load_weights(folder / checkpoint.LAST, unaveraged=unaveraged)
+        assert record.images_seen == images_seen
+        assert weights.keys() == expected.keys()
+        for name, tensors in expected.items():
+            assert weights[name].keys() == tensors.keys()
+            assert all(torch.equal(weights[name][key], value) for key, value in tensors.items()), name
+
+
 def child(folder: Path, environment: dict[str, str] | None = None, **options) -> subprocess.Popen:
     """Starts training in a process of its own, the first of a group."""
     root = Path(pbvs.__file__).parents[1]

@@ -1,6 +1,6 @@
-"""A system of another package moves in without a file of pbvs being touched: the proof of the house.
+"""A system of another package is used without a change to pbvs: the proof that systems are pluggable.
 
-One layer that doubles the size, behind a trained Pix2PixHD: two named stages, a kill, validation, export.
+One layer that doubles the size, after a trained Pix2PixHD: two named stages, a kill, validation, export.
 """
 
 import json
@@ -151,7 +151,7 @@ def train(root, runs, **environment):
 
 @pytest.fixture(scope="module")
 def runs(place):
-    """A run that was killed in its second stage and resumed, beside one that was not."""
+    """A run that was killed in its second stage and resumed, and one that was not."""
     killed = train(place, "runs", KILL_IN="fine")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     record, _ = load_weights(place / "runs" / "sar2eo" / "doubling" / "last.safetensors")
@@ -162,7 +162,7 @@ def runs(place):
     return place / "runs", place / "whole"
 
 
-def test_it_is_shown_with_its_version_and_views(place):
+def test_tasks_show_prints_its_version_and_views(place):
     ended = command(place, "tasks", "show", "sar2eo", "--tasks", "tasks", "--json")
     node = json.loads(ended.stdout)["nodes"][1]
     assert (node["use"], node["system_version"]) == ("doubling", 1)

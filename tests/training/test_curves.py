@@ -6,7 +6,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pbvs.training.curves import Curve, Curves
 
 
-def test_rows_after_the_checkpoint_and_torn_ones_are_dropped(tmp_path):
+def test_rows_after_the_checkpoint_and_truncated_ones_are_dropped(tmp_path):
     path = tmp_path / "c.csv"
     curve = Curve(path, 0)
     for n in (10, 20, 30):

@@ -5,7 +5,20 @@ import signal
 
 import pytest
 import torch
-from small_runs import Fixed, Pairs, networks, small_system, train, trainer
+from small_runs import (
+    Fixed,
+    Pairs,
+    SignalAt,
+    assert_last_is_the_state,
+    config,
+    networks,
+    one_cpu,
+    small_system,
+    train,
+    trainer,
+)
+from torch import nn
+from untrained import record_of
 
 from pbvs.core.errors import TrainingError
 from pbvs.dataset.batches import BatchSampler, model_batch
@@ -13,16 +26,8 @@ from pbvs.systems.pix2pixhd.config import LossWeights
 from pbvs.systems.pix2pixhd.losses import GeneratorLoss
 from pbvs.training import checkpoint
 from pbvs.training.interrupt import Interrupted
-
-
-def assert_last_is_the_state(folder, images_seen):
-    """`last.safetensors` of a run that was stopped holds the weights of its training state."""
-    state = checkpoint.load_state(folder / checkpoint.STATE)
-    record, weights = checkpoint.load_weights(folder / checkpoint.LAST, unaveraged=True)
-    assert record.images_seen == state["images_seen"] == images_seen
-    assert weights.keys() == state["networks"].keys()
-    for name, tensors in state["networks"].items():
-        assert all(torch.equal(weights[name][key], value) for key, value in tensors.items()), name
+from pbvs.training.loop import Job, Trainer
+from pbvs.training.system import Phase, SchedulePoint, System
 
 
 def rows_of(path):
@@ -172,9 +177,8 @@ def test_one_image_trains_and_has_no_score(tmp_path):
 def test_progress_reports_and_a_warning_where_data_is_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("pbvs.training.meter._WARN_AFTER_STEPS", 4)
     reports, warned = [], []
-    run = trainer(
-        tmp_path / "run", report=lambda *r: reports.append(r), warn=warned.append, log_every_steps=4
-    )
+    options = {"warn": warned.append, "log_every_steps": 4}
+    run = trainer(tmp_path / "run", report=lambda *r: reports.append(r), **options)
     run.batches.waiting_seconds = 1e6
     outcome = run.run()
     assert [done for done, _, _ in reports] == [8, 16, 24]
@@ -184,7 +188,7 @@ def test_progress_reports_and_a_warning_where_data_is_slow(tmp_path, monkeypatch
     assert len(warned) == 1
     assert "100% of the time" in warned[0]
     assert outcome.waiting_share > 0.99
-    train(tmp_path / "quick", warn=warned.append, log_every_steps=4)
+    train(tmp_path / "quick", **options)
     assert len(warned) == 1
 
 
@@ -197,3 +201,72 @@ def test_every_position_is_taken_once_however_a_step_is_divided():
     # A part over all processes is a part of one process.
     assert divided[0][0] == [0, 1, 4, 5]
     assert divided[1][0] == [2, 3, 6, 7]
+
+
+# ---- named stages
+
+
+class Ramp(System):
+    """Two numbers p and q with a phase each, whose gradient is 1; it is -1 in the stage `up`."""
+
+    translators = ("p",)
+
+    def __init__(self):
+        self.networks = {name: nn.Conv2d(1, 1, 1, bias=False) for name in "pq"}
+        for network in self.networks.values():
+            nn.init.zeros_(network.weight)
+        self.optimizers = {n: torch.optim.SGD(net.parameters(), lr=0.0) for n, net in self.networks.items()}
+        self.points = []
+
+    def begin_step(self, point):
+        self.points.append(point)
+
+    def phases(self, point):
+        sign, one = -1.0 if point.stage == "up" else 1.0, torch.ones(1, 1, 1, 1)
+        return tuple(Phase(n, lambda _, n=n: {n: sign * self.networks[n](one).mean()}) for n in "pq")
+
+    @classmethod
+    def inference_networks(cls, config, bands):
+        raise NotImplementedError
+
+    @classmethod
+    def translate(cls, networks, source):
+        raise NotImplementedError
+
+
+RAMP = [
+    {"name": "down", "epochs": 2, "learning_rate": {"p": 0.5, "q": 0.25}},
+    {"name": "up", "epochs": 1, "learning_rate": {"q": 1.0, "p": 0.25}, "decay": "linear"},
+]
+
+
+@pytest.mark.parametrize("stopped_at", [None, 9, 15])
+def test_each_phase_follows_its_rates_through_named_stages(tmp_path, monkeypatch, stopped_at):
+    """SGD sums up the rates: six steps down; three steps up, at 1, 2/3 and 1/3 of the rate."""
+    monkeypatch.setattr("pbvs.training.loop._LOG_EVERY_STEPS", 1)
+    points = []
+
+    def run(dataset):
+        system = Ramp()
+        job = Job(tmp_path, record_of(), system, config(stages=RAMP), dataset, 6, None)
+        try:
+            Trainer(job, one_cpu(), lambda *progress: None).run()
+        finally:
+            points.extend(system.points)
+
+    if stopped_at:
+        with pytest.raises(Interrupted):
+            run(SignalAt(stopped_at, signal.SIGTERM))
+    run(Pairs())
+    assert networks(tmp_path)["p.weight"].item() == pytest.approx(-6 * 0.5 + 2 * 0.25, abs=1e-6)
+    assert networks(tmp_path)["q.weight"].item() == pytest.approx(-6 * 0.25 + 2 * 1.0, abs=1e-6)
+    assert points == [
+        *(SchedulePoint("down", epoch, before) for epoch, before in ((0, 0), (0, 0), (0, 0), (1, 0))),
+        *(SchedulePoint("down", 1, 1), SchedulePoint("down", 1, 1)),
+        *(SchedulePoint("up", epoch, before) for epoch, before in ((2, 1), (2, 2), (2, 2))),
+    ]
+    # The rate of a row is that of the next step.
+    rows = rows_of(tmp_path / "curves.csv")
+    rates = [(float(row["learning_rate_p"]), float(row["learning_rate_q"])) for row in rows]
+    up = [(0.25 * part, 1.0 * part) for part in (1, 2 / 3, 1 / 3, 0)]
+    assert rates == [pytest.approx(rate, rel=1e-5) for rate in [(0.5, 0.25)] * 5 + up]

@@ -85,6 +85,26 @@ def test_clipping_limits_each_phase_s_gradient_and_returns_its_norm():
             torch.testing.assert_close(parameter.grad, gradient * 0.01 / norm, rtol=1e-4, atol=1e-9)
 
 
+def test_each_phase_has_its_rate_and_betas_in_adam_s_closed_form():
+    """Bias corrected, moments after two steps are (b1 g1 + g2) / (1 + b1) and (b2 g1^2 + g2^2) / (1 + b2)."""
+    rates = {"G": 1e-3, "D": 4e-3}
+    betas = {"G": (0.5, 0.999), "D": (0.0, 0.9)}
+    system, fabric = ready(training=config(optimizers={"D": {"betas": betas["D"]}}))
+    states, gradients = [weights(system)], []
+    for numbers in ((0, 1), (2, 3)):
+        train_step(system, batch_of(*numbers), fabric, rates)
+        states.append(weights(system))
+        networks = {name: unwrap(network) for name, network in system.networks.items()}
+        named = [(f"{n}.{k}", p) for n, net in networks.items() for k, p in net.named_parameters()]
+        gradients.append({name: parameter.grad.clone() for name, parameter in named})
+    for name in (name for name in gradients[0] if name.endswith("weight")):
+        (b1, b2), (first, second) = betas[name[0]], (step[name] for step in gradients)
+        mean, square = (b1 * first + second) / (1 + b1), (b2 * first**2 + second**2) / (1 + b2)
+        for n, step in enumerate((first / (first.abs() + 1e-8), mean / (square.sqrt() + 1e-8))):
+            moved = (states[n + 1][name] - states[n][name]) / -rates[name[0]]
+            torch.testing.assert_close(moved, step, rtol=1e-3, atol=1e-3, msg=f"{name}, step {n}")
+
+
 @pytest.mark.parametrize("network", ["G", "D"])
 def test_no_weight_changes_when_a_loss_of_any_phase_is_not_finite(network, monkeypatch):
     system, fabric = ready()

@@ -1,10 +1,10 @@
-"""Weights of one network as the first weights of another: other bands, or a finer one.
+"""Weights of one network as the initial weights of another: with other bands, or finer.
 
-What has the same name and shape is taken as it is. The convolutions at the ends are fitted to other bands
-by one of two rules, see `pbvs.systems.config.BandRule`; under either, an image whose bands are equal gives
-the same response as before. A finer generator may start from a coarser one, as pix2pixHD trains its local
-enhancers (Wang et al. 2018, section 3.2): the new enhancers, and the scales that its discriminator has
-more, stay as they were drawn. Anything else that differs is an error that lists all of it.
+A tensor of the same name and shape is loaded as it is. The convolutions at the ends are fitted to other bands
+by one of two rules, see `pbvs.systems.config.BandRule`; under either, an image of equal bands has the same
+response as before. A finer generator may start from a coarser one, as pix2pixHD trains its local enhancers
+(Wang et al. 2018, section 3.2): new enhancers, and new scales of its discriminator, keep their initial
+weights. Any other difference is an error that lists all of them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from pbvs.core.errors import CheckpointError
-from pbvs.networks.state_dicts import mismatches, unlike, without_stale
+from pbvs.networks.state_dicts import mismatch_error, mismatches, without_stale
 from pbvs.systems.config import BandRule
 from pbvs.systems.pix2pixhd.network import Discriminator, Generator
 from pbvs.systems.pix2pixhd.official_config import arguments_of, is_generator, last_convolution
 
-_NEXT_STEP = "give both networks the same settings but for bands and enhancers, or leave out init_from"
+_NEXT_STEP = "give both networks the same settings except bands and enhancers, or leave out init_from"
 _Fit = Callable[[Tensor, Tensor], Tensor | None]
 _Shape = tuple[int, ...]
 
@@ -32,8 +32,8 @@ _Shape = tuple[int, ...]
 class Adaptation:
     """What became of each tensor of a network, by name.
 
-    `adapted` has the old and the new shape; `fresh` were left as drawn; `unused` are the weights' own,
-    the last convolution of a coarser generator.
+    `adapted` has the old and the new shape; `fresh` tensors keep their initial weights; `unused` are of the
+    loaded weights: the last convolution of a coarser generator.
     """
 
     rule: BandRule
@@ -44,13 +44,13 @@ class Adaptation:
 
     def summary(self) -> str:
         """One line for people."""
-        words = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted"
+        summary = f"{len(self.loaded)} tensors loaded, {len(self.adapted)} adapted"
         if self.adapted:
-            words += f" by the {self.rule} of bands ({', '.join(self.adapted)})"
-        words += f", {len(self.fresh) or 'none'} fresh"
+            summary += f" by the {self.rule} of bands ({', '.join(self.adapted)})"
+        summary += f", {len(self.fresh) or 'none'} fresh"
         if self.fresh:
-            words += f" ({', '.join(sorted({name.split('.')[0] for name in self.fresh}))})"
-        return words + (f", {len(self.unused)} unused ({', '.join(self.unused)})" if self.unused else "")
+            summary += f" ({', '.join(sorted({name.split('.')[0] for name in self.fresh}))})"
+        return summary + (f", {len(self.unused)} unused ({', '.join(self.unused)})" if self.unused else "")
 
     def as_dict(self) -> dict[str, Any]:
         """For a JSON record."""
@@ -65,7 +65,7 @@ class Adaptation:
 
 
 def generator_bands(state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Bands that a generator's weights read and write.
+    """The numbers of bands that a generator with these weights reads and writes.
 
     Raises:
         CheckpointError: these are no generator's weights.
@@ -80,7 +80,7 @@ def adapt_generator(network: Generator, state: Mapping[str, Tensor], rule: BandR
     """Loads a generator's `state` into one with other bands or more enhancers, in place.
 
     Raises:
-        CheckpointError: the networks differ in more than that; `network` is then as it was.
+        CheckpointError: the networks differ in more than that; `network` is then unchanged.
     """
     first, last = network.ends()
     reads = {id(conv.weight) for conv in first}
@@ -93,7 +93,12 @@ def adapt_generator(network: Generator, state: Mapping[str, Tensor], rule: BandR
             return written_bands(old, parameter.shape[0], rule)
         return None
 
-    return _adapt(network, *_without_coarser_end(network, without_stale(network, state)), fitted, rule)
+    state, unused = without_stale(network, state), []
+    if is_generator(state) and arguments_of(state).get("n_local_enhancers", 0) < network.local_enhancers:
+        end = f"{last_convolution(state)}."  # of the coarser generator, where the finer one goes on
+        unused = [name for name in state if name.startswith(end)]
+    state = {name: tensor for name, tensor in state.items() if name not in unused}
+    return _adapt(network, state, unused, fitted, rule)
 
 
 def adapt_discriminator(
@@ -105,10 +110,10 @@ def adapt_discriminator(
 ) -> Adaptation:
     """Loads a discriminator's `state` into one over other bands or with more scales, in place.
 
-    Source and target bands are adapted apart, as both stand in one input: the source's first.
+    Its input is source and target stacked, the source's bands first; each is adapted separately.
 
     Raises:
-        CheckpointError: the networks differ in more than that; `network` is then as it was.
+        CheckpointError: the networks differ in more than that; `network` is then unchanged.
     """
     reads = {id(conv.weight) for conv in network.first_convolutions()}
 
@@ -129,43 +134,30 @@ def adapt_discriminator(
 def _adapt(
     network: nn.Module, state: dict[str, Tensor], unused: list[str], fitted: _Fit, rule: BandRule
 ) -> Adaptation:
-    """Loads `state`; where a shape differs, `fitted` gives the new tensor, or None without a rule for it."""
-    told = Adaptation(rule, unused=unused)
+    """Loads `state`; `fitted` returns the new tensor where a shape differs, or None if no rule applies."""
+    adaptation = Adaptation(rule, unused=unused)
     new: dict[str, Tensor] = {}
-    had = {_part(name) for name in state}
+    parts = {_part(name) for name in state}
     for name, parameter in network.state_dict(keep_vars=True).items():
         if name in state and state[name].shape == parameter.shape:
             new[name] = state[name]
-            told.loaded.append(name)
+            adaptation.loaded.append(name)
         elif name in state and (fitting := fitted(state[name], parameter)) is not None:
             new[name] = fitting
-            told.adapted[name] = (tuple(state[name].shape), tuple(parameter.shape))
-        elif _part(name) and _part(name) not in had:
+            adaptation.adapted[name] = (tuple(state[name].shape), tuple(parameter.shape))
+        elif _part(name) and _part(name) not in parts:
             new[name] = parameter.detach()
-            told.fresh.append(name)
-    wrong = mismatches(network, {**{k: v for k, v in state.items() if k not in new}, **new})
-    if wrong:
-        raise unlike(wrong, None, _NEXT_STEP)
+            adaptation.fresh.append(name)
+    if diffs := mismatches(network, {**{k: v for k, v in state.items() if k not in new}, **new}):
+        raise mismatch_error(diffs, None, _NEXT_STEP)
     network.load_state_dict(new, strict=True)
-    return told
+    return adaptation
 
 
 def _part(name: str) -> str:
-    """The enhancer or scale that a tensor belongs to, which a coarser network may lack; else nothing."""
+    """The enhancer or scale that a tensor belongs to, which a coarser network may lack; else empty."""
     found = re.match(r"model\d+(?=_)|scale\d+(?=_)|layer\d+(?=\.)", name)
     return found[0] if found else ""
-
-
-def _without_coarser_end(
-    network: Generator, state: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]]:
-    """A generator's `state` for one with more enhancers: without the last convolution, which is named."""
-    coarser = (
-        is_generator(state) and arguments_of(state).get("n_local_enhancers", 0) < network.local_enhancers
-    )
-    end = f"{last_convolution(state)}." if coarser else None
-    unused = [name for name in state if end and name.startswith(end)]
-    return {name: tensor for name, tensor in state.items() if name not in unused}, unused
 
 
 def read_bands(weight: Tensor, bands: int, rule: BandRule) -> Tensor:
@@ -175,10 +167,10 @@ def read_bands(weight: Tensor, bands: int, rule: BandRule) -> Tensor:
         return weight
     if rule == "mean":
         return weight.mean(dim=1, keepdim=True).expand(-1, bands, -1, -1) * (old_bands / bands)
-    if bands > old_bands:  # each old band shares its weight among the new ones in its place
-        places = torch.arange(bands) % old_bands
-        return weight[:, places] / torch.bincount(places)[places].view(1, -1, 1, 1)
-    return torch.stack([weight[:, place::bands].sum(dim=1) for place in range(bands)], dim=1)
+    if bands > old_bands:  # the new bands of one old band share its weight
+        origin = torch.arange(bands) % old_bands
+        return weight[:, origin] / torch.bincount(origin)[origin].view(1, -1, 1, 1)
+    return torch.stack([weight[:, band::bands].sum(dim=1) for band in range(bands)], dim=1)
 
 
 def written_bands(tensor: Tensor, bands: int, rule: BandRule) -> Tensor:
@@ -188,4 +180,4 @@ def written_bands(tensor: Tensor, bands: int, rule: BandRule) -> Tensor:
         return tensor.mean(dim=0, keepdim=True).expand(bands, *tensor.shape[1:]).clone()
     if bands > old_bands:
         return tensor[torch.arange(bands) % old_bands]
-    return torch.stack([tensor[place::bands].mean(dim=0) for place in range(bands)])
+    return torch.stack([tensor[band::bands].mean(dim=0) for band in range(bands)])

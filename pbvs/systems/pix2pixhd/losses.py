@@ -1,7 +1,7 @@
 """Equation 6 of the winning solution: the loss of pix2pixHD, plus LPIPS, plus L2.
 
-Each term has a name, a weight in the task file and a curve of its own; a weight of 0 leaves a term
-out, and its network is then not loaded.
+Each term has a name, a weight in the task file and its own curve; a weight of 0 leaves the term out, and
+its network is then not loaded.
 """
 
 from __future__ import annotations

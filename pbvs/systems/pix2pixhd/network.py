@@ -2,11 +2,12 @@
 
 Structure and parameter names follow NVIDIA/pix2pixHD `models/networks.py` (BSD licence; Wang et al.,
 CVPR 2018), so its published `*_net_G.pth` and `*_net_D.pth` load strictly. Numbers taken from that code
-stand in `tests/golden/pix2pixhd`.
+are in `tests/golden/pix2pixhd`.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -37,22 +38,12 @@ def _last(channels: int, bands_out: int) -> list[nn.Module]:
     return [nn.ReflectionPad2d(3), nn.Conv2d(channels, bands_out, 7), nn.Tanh()]
 
 
-def _global_layers(bands_in: int, bands_out: int, channels: int, config: GeneratorConfig) -> list[nn.Module]:
-    layers = _first(bands_in, channels, config.norm)
-    for i in range(config.n_downsample):
-        layers += _down(channels * 2**i, channels * 2 ** (i + 1), config.norm)
-    layers += [ResidualBlock(channels * 2**config.n_downsample, config.norm) for _ in range(config.blocks)]
-    for i in reversed(range(config.n_downsample)):
-        layers += _up(channels * 2 ** (i + 1), channels * 2**i, config.norm)
-    return layers + _last(channels, bands_out)
-
-
 class Generator(nn.Module):
     """Translates `N,bands_in,H,W` in [-1,1] to `N,bands_out,H,W` in [-1,1], any H and W.
 
-    Sizes that the halvings do not divide, or too small for them, are padded by reflection on the right
-    and below, and cut again. With `activation_checkpointing`, training stores only what passes between the
-    layers and recomputes the rest in the backward pass: the same gradients with less memory.
+    Sizes that the halvings do not divide, or that are too small for them, are padded by reflection on the
+    right and below, and cropped again. With `activation_checkpointing`, training stores only what passes
+    between the layers and recomputes the rest in the backward pass: the same gradients with less memory.
     """
 
     def __init__(self, config: GeneratorConfig, bands_in: int, bands_out: int):
@@ -63,8 +54,15 @@ class Generator(nn.Module):
         self.multiple: int = 2 ** (config.n_downsample + self.local_enhancers)
         # The deepest layers need two pixels, and the first convolution's reflection needs four.
         self.least_px: int = max(2 * self.multiple, 4 * 2**self.local_enhancers)
-        body = _global_layers(bands_in, bands_out, config.channels * 2**self.local_enhancers, config)
-        self.model = nn.Sequential(*(body[:-3] if self.local_enhancers else body))
+        width = config.channels * 2**self.local_enhancers
+        widths = [width * 2**i for i in range(config.n_downsample + 1)]
+        body = _first(bands_in, width, config.norm)
+        for narrow, wide in pairwise(widths):
+            body += _down(narrow, wide, config.norm)
+        body += [ResidualBlock(widths[-1], config.norm) for _ in range(config.blocks)]
+        for wide, narrow in pairwise(reversed(widths)):
+            body += _up(wide, narrow, config.norm)
+        self.model = nn.Sequential(*body, *([] if self.local_enhancers else _last(width, bands_out)))
         for n in range(1, self.local_enhancers + 1):
             self._add_enhancer(n, config.channels * 2 ** (self.local_enhancers - n))
 
@@ -90,33 +88,28 @@ class Generator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`N,bands_in,H,W` to `N,bands_out,H,W`, both in [-1,1]."""
         height, width = x.shape[-2:]
-        padded = self.padded(x)
-        out = self._enhanced(padded) if self.local_enhancers else self._run("model", padded)
-        return out[..., :height, :width]
-
-    def padded(self, x: Tensor) -> Tensor:
-        """`x` continued on the right and below to sides that the network can work at."""
-        height, width = x.shape[-2:]
-        return _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
-
-    def enhancer(self, n: int, half: Literal[1, 2]) -> nn.Sequential:
-        """The part of enhancer `n` (from 1 on) before (1) or behind (2) the sum with what is coarser."""
-        layers: nn.Sequential = getattr(self, f"model{n}_{half}")
-        return layers
-
-    def _side_px(self, side_px: int) -> int:
-        """The next side that the network can work at."""
-        return max(self.least_px, -(-side_px // self.multiple) * self.multiple)
-
-    def _enhanced(self, x: Tensor) -> Tensor:
-        pyramid = [x]
+        pyramid = [self.padded(x)]
         for _ in range(self.local_enhancers):
             pyramid.append(halved(pyramid[-1]))
         out = self._run("model", pyramid[-1])
         for n in range(1, self.local_enhancers + 1):
             finer = pyramid[self.local_enhancers - n]
             out = self._run(f"model{n}_2", self._run(f"model{n}_1", finer) + out)
-        return out
+        return out[..., :height, :width]
+
+    def padded(self, x: Tensor) -> Tensor:
+        """`x` padded on the right and below to sides that the network supports."""
+        height, width = x.shape[-2:]
+        return _reflected(_reflected(x, -1, self._side_px(width)), -2, self._side_px(height))
+
+    def enhancer(self, n: int, half: Literal[1, 2]) -> nn.Sequential:
+        """The layers of enhancer `n` (from 1) before (1) or after (2) the sum with the coarser features."""
+        layers: nn.Sequential = getattr(self, f"model{n}_{half}")
+        return layers
+
+    def _side_px(self, side_px: int) -> int:
+        """The next side that the network supports."""
+        return max(self.least_px, -(-side_px // self.multiple) * self.multiple)
 
     def _run(self, name: str, x: Tensor) -> Tensor:
         layers: nn.Sequential = getattr(self, name)
@@ -127,7 +120,7 @@ class Generator(nn.Module):
 
 
 def _reflected(x: Tensor, dim: Literal[-1, -2], side_px: int) -> Tensor:
-    """`x` continued by reflection at the end of `dim` to `side_px`, to and fro where that is far."""
+    """`x` padded by reflection at the end of `dim` to `side_px`, back and forth where that is far."""
     while (missing := side_px - x.shape[dim]) > 0:
         step = min(missing, max(1, x.shape[dim] - 1))
         mode = "reflect" if x.shape[dim] > 1 else "replicate"  # one pixel has nothing to reflect
@@ -136,7 +129,7 @@ def _reflected(x: Tensor, dim: Literal[-1, -2], side_px: int) -> Tensor:
 
 
 def halved(x: Tensor) -> Tensor:
-    """Half the size, by averages of 3 x 3 pixels of which those outside do not count."""
+    """Half the size, by averages of 3 x 3 pixels; those outside do not count."""
     return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
 
 
@@ -144,9 +137,9 @@ class Discriminator(nn.Module):
     """Patch discriminators at several scales over source and target stacked, with all their features.
 
     Args:
-        only_verdicts: give no features but the last of each scale, and bear the names that the published
-            code uses then (its `getIntermFeat` off, for training without feature matching).
-        sigmoid: end in a sigmoid (its `use_sigmoid`); it has no effect there along with features.
+        return_features: false returns only the logits of each scale, under the parameter names that the
+            published code then has (its `getIntermFeat` off, for training without feature matching).
+        sigmoid: end in a sigmoid (its `use_sigmoid`, which has no effect together with features).
     """
 
     def __init__(
@@ -154,24 +147,24 @@ class Discriminator(nn.Module):
         config: DiscriminatorConfig,
         bands_in: int,
         *,
-        only_verdicts: bool = False,
+        return_features: bool = True,
         sigmoid: bool = False,
     ):
         super().__init__()
-        assert only_verdicts or not sigmoid
+        assert not (return_features and sigmoid)
         self.config, self.bands_in = config, bands_in
-        self.only_verdicts, self.sigmoid = only_verdicts, sigmoid
+        self.return_features, self.sigmoid = return_features, sigmoid
         for scale in range(config.scales):
-            if only_verdicts:
-                layers = [layer for block in self._blocks() for layer in block]
-                self.add_module(f"layer{scale}", nn.Sequential(*layers, *[nn.Sigmoid()] * sigmoid))
-            else:
+            if return_features:
                 for layer, block in enumerate(self._blocks()):
                     self.add_module(f"scale{scale}_layer{layer}", block)
+            else:
+                layers = [layer for block in self._blocks() for layer in block]
+                self.add_module(f"layer{scale}", nn.Sequential(*layers, *[nn.Sigmoid()] * sigmoid))
 
     def _blocks(self) -> list[nn.Sequential]:
         config = self.config
-        # The first width is as asked for; only the doubled ones stop at 512.
+        # Only the doubled widths stop at 512, not the first.
         widths = [config.channels]
         for _ in range(config.layers):
             widths.append(min(widths[-1] * 2, 512))
@@ -182,38 +175,31 @@ class Discriminator(nn.Module):
         return [*blocks, nn.Sequential(_patch_conv(widths[-1], 1, stride=1))]
 
     def first_convolutions(self) -> list[nn.Module]:
-        """The convolutions that read source and target, one a scale."""
-        name = "layer{}" if self.only_verdicts else "scale{}_layer0"
+        """The convolutions that read source and target, one per scale."""
+        name = "scale{}_layer0" if self.return_features else "layer{}"
         return [getattr(self, name.format(scale))[0] for scale in range(self.config.scales)]
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """`N,bands_in,H,W` to features: one list a scale, the full size first; its last is the verdict."""
+        """`N,bands_in,H,W` to features: one list per scale, the full size first; its last is the logits."""
         results: list[list[Tensor]] = []
-        # The published code gives the full size to the discriminator with the highest number.
+        # In the published code, the discriminator with the highest number has the full size.
         for scale in reversed(range(self.config.scales)):
-            results.append(self._at_scale(scale, x))
+            if self.return_features:
+                features = [x]
+                for layer in range(self.config.layers + 2):
+                    features.append(getattr(self, f"scale{scale}_layer{layer}")(features[-1]))
+                results.append(features[1:])
+            else:
+                results.append([getattr(self, f"layer{scale}")(x)])
             if scale:
                 x = halved(x)
         return results
-
-    def _at_scale(self, scale: int, x: Tensor) -> list[Tensor]:
-        if self.only_verdicts:
-            return [getattr(self, f"layer{scale}")(x)]
-        features = [x]
-        for layer in range(self.config.layers + 2):
-            features.append(getattr(self, f"scale{scale}_layer{layer}")(features[-1]))
-        return features[1:]
 
 
 def _patch_conv(bands_in: int, bands_out: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(bands_in, bands_out, 4, stride=stride, padding=2)
 
 
-def count_weights(network: nn.Module) -> int:
-    """How many trainable numbers a network has."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
 def stacked(source: Tensor, image: Tensor) -> Tensor:
-    """What the discriminator sees: source and image on top of each other, `N,Cs+Ct,H,W`."""
+    """The discriminator's input: source and image stacked, `N,Cs+Ct,H,W`."""
     return torch.cat([source, image], dim=1)

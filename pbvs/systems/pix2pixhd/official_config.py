@@ -1,7 +1,7 @@
-"""Arguments of NVIDIA's published networks: their names and variants, and what the weights tell of them.
+"""Arguments of NVIDIA's published networks: their names and variants, and how they follow from weights.
 
 The arguments are those of `define_G` and `define_D` (NVIDIA/pix2pixHD models/networks.py, BSD licence).
-All of them follow from the names and shapes in a state dict, so any may be left out.
+All of them follow from the names and shapes in a state dict, so any may be omitted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DISCRIMINATOR_ARGUMENTS = (
     "input_nc", "ndf", "n_layers_D", "num_D", "norm", "getIntermFeat", "use_sigmoid",
 )  # fmt: skip
 
-# Other names of an argument: of the classes behind `define_G` and `define_D`, and of the options.
+# Other names of an argument: in the classes behind `define_G` and `define_D`, and in the options.
 _ALIASES = {
     "n_downsampling": "n_downsample_global",
     "n_blocks": "n_blocks_global",
@@ -30,7 +30,7 @@ _ALIASES = {
     "norm_layer": "norm",
     "no_lsgan": "use_sigmoid",
 }
-# Arguments that change nothing at these values; any other value is refused. None: at any value.
+# Arguments that have no effect at these values; other values are refused. None: at any value.
 _WITHOUT_EFFECT: dict[str, Collection[Any] | None] = {
     "gpu_ids": None,
     "padding_type": ("reflect",),
@@ -40,48 +40,37 @@ _NORMS = {"BatchNorm2d": "batch", "InstanceNorm2d": "instance"}
 
 
 def network_arguments(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """All arguments of the official network: as `config` gives them, else as `state` shows them.
+    """All arguments of the official network: those in `config`, the others from `state`.
 
     Raises:
         CheckpointError: an argument is unknown or not supported, or `state` is of no such network.
     """
-    shown = arguments_of(state)
-    given = {_ALIASES.get(k, k): v for k, v in config.items() if not _without_effect(k, v)}
+    from_state = arguments_of(state)
+    given: dict[str, Any] = {}
+    for name, value in config.items():
+        if name not in _WITHOUT_EFFECT:
+            given[_ALIASES.get(name, name)] = value
+        elif (allowed := _WITHOUT_EFFECT[name]) is not None and value not in allowed:
+            only = ", ".join(map(repr, allowed))
+            raise CheckpointError(f"official networks with {name} = {value!r} are not supported, only {only}")
     if "no_ganFeat_loss" in given:
         given["getIntermFeat"] = not given.pop("no_ganFeat_loss")
     if given.get("netG") == "encoder":
         raise CheckpointError("the encoder of instance features (netE) is not used here")
-    _refuse_unknown(given, GENERATOR_ARGUMENTS if is_generator(state) else DISCRIMINATOR_ARGUMENTS)
-    if "norm" in given:
-        given["norm"] = _NORMS.get(given["norm"], given["norm"])
-    return {**shown, **given}
-
-
-def _without_effect(name: str, value: Any) -> bool:
-    if name not in _WITHOUT_EFFECT:
-        return False
-    allowed = _WITHOUT_EFFECT[name]
-    if allowed is not None and value not in allowed:
-        only = ", ".join(map(repr, allowed))
-        raise CheckpointError(f"official networks with {name} = {value!r} are not supported, only {only}")
-    return True
-
-
-def _refuse_unknown(given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    known = GENERATOR_ARGUMENTS if is_generator(state) else DISCRIMINATOR_ARGUMENTS
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise CheckpointError(
             f"unknown arguments of this official network: {', '.join(unknown)}; "
             f"{did_you_mean(unknown[0], [*known])}",
-            next_step="give arguments of define_G or define_D; what is left out follows from the weights",
+            next_step="give arguments of define_G or define_D; the others follow from the weights",
         )
-    for name in known:
-        if name.endswith("put_nc") and name in given and not _is_count(given[name]):
-            raise CheckpointError(f"{name} = {given[name]!r} is not a number of bands")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    for name, value in given.items():
+        if name in ("input_nc", "output_nc") and (not isinstance(value, int) or value is True or value < 1):
+            raise CheckpointError(f"{name} = {value!r} is not a number of bands")
+    if "norm" in given:
+        given["norm"] = _NORMS.get(given["norm"], given["norm"])
+    return {**from_state, **given}
 
 
 def is_generator(state: Mapping[str, Tensor]) -> bool:
@@ -133,7 +122,7 @@ def last_convolution(state: Mapping[str, Tensor]) -> str:
     body = f"model{local_enhancers}_2" if local_enhancers else "model"
     found = _convolutions(body + r"\.(\d+)\.weight", state)
     if not found:
-        raise CheckpointError(f"the weights are not whole: nothing of {body} is there")
+        raise CheckpointError(f"the weights are incomplete: nothing of {body} is there")
     return f"{body}.{found[-1]}"
 
 
@@ -156,16 +145,16 @@ def _discriminator_arguments(state: Mapping[str, Tensor], first: str) -> dict[st
         "num_D": len(scales),
         "norm": _norm(state),
         "getIntermFeat": features,
-        "use_sigmoid": False,  # it has no weights to tell
+        "use_sigmoid": False,  # it has no weights
     }
 
 
 def _norm(state: Mapping[str, Tensor]) -> str:
-    """Batch norm has weights, a vector each; the official instance norm has none."""
+    """Batch norm has weights, one vector each; the official instance norm has none."""
     return "batch" if any(k.endswith(".weight") and v.dim() == 1 for k, v in state.items()) else "instance"
 
 
 def _convolutions(pattern: str, state: Mapping[str, Tensor]) -> list[int]:
-    """The numbers that `pattern` finds in names of convolutions' weights, sorted."""
+    """The numbers that `pattern` matches in names of convolutions' weights, sorted."""
     found = ((re.fullmatch(pattern, name), tensor) for name, tensor in state.items())
     return sorted(int(match[1]) for match, tensor in found if match and tensor.dim() == 4)

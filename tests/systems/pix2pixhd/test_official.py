@@ -56,7 +56,7 @@ def config_id(config):
 
 
 def visible(config):
-    """The arguments that follow from a network; a sigmoid has no weights, and no effect beside features."""
+    """The arguments that follow from a network; a sigmoid has no weights, and no effect with features."""
     return {k: v for k, v in config.items() if k != "use_sigmoid"}
 
 
@@ -172,7 +172,7 @@ def test_variants_of_the_discriminators_arguments():
     flat = {**DISCRIMINATOR, "getIntermFeat": False, "use_sigmoid": True}
     options = {"input_nc": 2, "ndf": 4, "n_layers": 3, "num_D": 2, "no_ganFeat_loss": True, "no_lsgan": True}
     network = from_official(options, random_state(flat))
-    assert (network.only_verdicts, network.sigmoid) == (True, True)
+    assert (network.return_features, network.sigmoid) == (False, True)
     assert to_official(network)[0].items() >= flat.items()
 
 
