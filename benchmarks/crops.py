@@ -66,7 +66,7 @@ def made_data(folder: Path) -> Path:
 def both_sides(folder: Path, data: PreparedData, names: Names) -> tuple[PairDataset, WholePngs]:
     draws = PairTable(data, source=names[0], target=names[1], heldout_fraction=0.0).train()
     pairs = []
-    for pair in (draws.draw(n) for n in range(len(draws))):
+    for pair in (draws.pair_at(n) for n in range(len(draws))):
         paths = tuple(folder / "png" / f"{c.file.replace('/', '_')}.png" for c in (pair.source, pair.target))
         for path, capture in zip(paths, (pair.source, pair.target), strict=True):
             if not path.exists():

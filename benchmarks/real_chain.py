@@ -70,7 +70,7 @@ def mean_training_target(real: Path, book: TaskSet, task: str, size_px: tuple[in
     own = images[(images.family == spec.family) & images.usable & (images.split == "train")]
     paired = set(own[own.modality == spec.source].location)
     chosen = own[(own.modality == spec.target) & own.location.isin(paired)]
-    stack = [pixels.resize(pixels.eight_bits(pixels.read_image(real / p)), size_px) for p in chosen.path]
+    stack = [pixels.resize(pixels.to_uint8(pixels.read_image(real / p)), size_px) for p in chosen.path]
     return np.rint(np.mean(stack, axis=0)).astype(np.uint8)
 
 

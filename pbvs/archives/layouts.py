@@ -90,7 +90,7 @@ class Entry(NamedTuple):
     modality: Modality
     capture: str
     mosaic: bool
-    taken: str  # ISO 8601 date, or date and time; "" when the name has none
+    acquired_at: str  # ISO 8601 date, or date and time; "" when the name has none
     file: str  # path below the root, separated by "/"
     split: Split
 

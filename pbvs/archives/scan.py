@@ -151,14 +151,14 @@ def scan(
         UsageError: `root` is not a folder.
         DataError: no file under it matches a known layout.
     """
-    images, problems = look(root, progress, cache=cache, layouts=layouts)
+    images, problems = scan_files(root, progress, cache=cache, layouts=layouts)
     transforms: dict[Header, str] = {}
     rows = []
     for image in images:
         e, h = image.entry, image.header
         if h not in transforms:
             transforms[h] = " ".join(map(repr, h.transform)) if h.transform else ""
-        about = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.file)
+        about = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.acquired_at, e.file)
         rows.append((*about, image.n_bytes, *h[:5], transforms[h], h.nodata, e.split, image.usable))
     columns = map(list, zip(*rows, strict=True))
     faults = sorted((problem.path, problem.kind, problem.what) for problem in problems)
@@ -168,7 +168,7 @@ def scan(
     )
 
 
-def look(
+def scan_files(
     root: Path,
     progress: Progress | None = None,
     *,

@@ -103,7 +103,7 @@ def calibrate(
     scorer = None
     if by is By.score:
         check_metric_weights({"inception", "vgg16"}, weights.value)
-        scorer = Scorer.remembering(weights.value, device=torch_device)
+        scorer = Scorer.with_disk_cache(weights.value, device=torch_device)
     upstream = None
     if upstream_nodes is not None:
         upstream = Translator(task_set, task, Runs(runs), torch_device, upstream_nodes)

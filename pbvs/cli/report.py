@@ -61,7 +61,7 @@ def report(
         runs=runs,
         graphs={task: task_set.graph(task).described() for task in TASKS if task in task_set.names},
         figures=figure or (),
-        most_images=images,
+        max_images=images,
         full=full,
     )
     with console.progress("report") as advance:

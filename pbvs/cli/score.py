@@ -61,7 +61,7 @@ def score(
 ) -> None:
     """Scores as the challenge does: ((2/pi) arctan(FID) + LPIPS + P) / 3, lower is better."""
     from pbvs.core.device import device_of_process
-    from pbvs.core.process_group import started_process_group
+    from pbvs.core.process_group import default_process_group
     from pbvs.score.folders import score_folder, score_folders
     from pbvs.score.results import write_score
     from pbvs.score.rules import ScoreConfig
@@ -69,16 +69,16 @@ def score(
     from pbvs.submission.ledger_rows import note_score
 
     config = ScoreConfig(rules.value, fid_layer, arctan_weight)
-    new_scorer = Scorer.remembering if cache else Scorer
+    new_scorer = Scorer.with_disk_cache if cache else Scorer
     scorer = new_scorer(weights.value, lpips.value, device_of_process(device.value))
-    scorer.takes_columns = columns
-    group = started_process_group()
+    scorer.with_extra_metrics = columns
+    group = default_process_group()
 
     def scored(predictions: Path, label: str) -> ScoreReport:
         with console.progress(label) if group.rank == 0 else nullcontext() as advance:
             if task is None:
-                return score_folders(scorer, predictions, target, None, config, progress=advance, share=group)
-            return score_folder(scorer, task, predictions, target, config, progress=advance, share=group)
+                return score_folders(scorer, predictions, target, None, config, progress=advance, group=group)
+            return score_folder(scorer, task, predictions, target, config, progress=advance, group=group)
 
     report = scored(pred, "score")
     result = report.to_json()

@@ -130,7 +130,7 @@ def check(
     with console.progress("check") as advance:
         report = submission.check(zip_path, expected, inputs=inputs, allow=allow, progress=advance)
     if json:
-        problems = [{"path": p.path, "kind": p.kind, "what": p.what, "cure": p.cure} for p in report.problems]
+        problems = [{"path": p.path, "kind": p.kind, "what": p.what, "cure": p.hint} for p in report.problems]
         console.result_json(
             {"ok": not problems, "problems": problems, "notes": report.notes, "images": report.images}
         )

@@ -72,7 +72,7 @@ def translate(
     `torchrun -m pbvs translate ...` distributes the images over processes, one per device.
     """
     from pbvs.core.device import device_of_process
-    from pbvs.core.process_group import started_process_group
+    from pbvs.core.process_group import default_process_group
     from pbvs.graph.node import InferenceOptions
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
@@ -85,7 +85,7 @@ def translate(
     part = task_set.graph(task).part(start, end)
     options = InferenceOptions(precision.value, strips)
     translator = Translator(task_set, task, run_folders, device_of_process(device.value), part, options)
-    group = started_process_group()
+    group = default_process_group()
     with console.progress(f"{task}.translate") if group.rank == 0 else nullcontext() as advance:
         done = translate_folder(
             translator,

@@ -28,7 +28,7 @@ class GeoReference(NamedTuple):
         return self.transform @ Affine.scale(self.width_px / width_px, self.height_px / height_px)
 
 
-def place_of(path: Path) -> GeoReference | None:
+def read_georeference(path: Path) -> GeoReference | None:
     """The georeference of a TIFF; None for a TIFF without one, and for a PNG."""
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return None

@@ -199,7 +199,7 @@ def unit_from_model(model: torch.Tensor) -> torch.Tensor:
     return (model + 1.0) * 0.5
 
 
-def eight_bits(stored: Stored, low: float = 0.0, high: float | None = None) -> Image8:
+def to_uint8(stored: Stored, low: float = 0.0, high: float | None = None) -> Image8:
     """16-bit to 8-bit values by a linear stretch; 8-bit values are returned unchanged.
 
     Args:

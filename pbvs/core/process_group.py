@@ -32,7 +32,7 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup(0, 1, lambda value: [value])
 
 
-def started_process_group() -> ProcessGroup:
+def default_process_group() -> ProcessGroup:
     """The default group of torch.distributed, as started by `torchrun` or Fabric; else a single process."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return SINGLE_PROCESS

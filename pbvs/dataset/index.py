@@ -17,10 +17,10 @@ from pbvs.prepare.prepared_folder import (
     OVERLAPS_NAME,
     PREPARE_COMMAND,
     fingerprint_of,
+    prepare_again,
     read_about,
     read_index,
     read_overlaps,
-    same_again,
 )
 from pbvs.prepare.stretch import Stretch
 
@@ -31,8 +31,8 @@ LocationKey = tuple[str, str]  # city ("" for tiles), location
 class Capture:
     """One row of the index; `valid_fraction` is the fraction of valid pixels, in [0,1].
 
-    `taken` is the acquisition time: ISO date or date and time, or "". `file` is relative to the prepared
-    folder `root`, one Path shared by all of up to 180,000 captures.
+    `acquired_at` is an ISO date or date and time, or "". `file` is relative to the prepared folder `root`,
+    one Path shared by all of up to 180,000 captures.
     """
 
     root: Path
@@ -42,7 +42,7 @@ class Capture:
     modality: str
     capture: str
     mosaic: bool
-    taken: str
+    acquired_at: str
     split: str
     file: str
     height_px: int
@@ -85,7 +85,9 @@ class PreparedData:
             )
         about = read_about(path)
         if not about.get("complete"):
-            raise DataError("the folder was not prepared to its end", where=path, next_step=same_again(path))
+            raise DataError(
+                "the folder was not prepared to its end", where=path, next_step=prepare_again(path)
+            )
         table = read_index(path)
         return cls(path, table, about, fingerprint_of(table, about))
 
@@ -120,7 +122,7 @@ class PreparedData:
             raise DataError(
                 f"the overlap of {first} and {second} is missing",
                 where=self.root / OVERLAPS_NAME,
-                next_step=same_again(self.root),
+                next_step=prepare_again(self.root),
             )
         return self._overlaps[first, second]
 

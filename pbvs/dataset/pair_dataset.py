@@ -96,7 +96,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         """
         if get_worker_info() is not None:
             cv2.setNumThreads(0)  # OpenCV's own threads can lock up after a fork
-        pair = self.sampler.draw(n)
+        pair = self.sampler.pair_at(n)
         rng = np.random.default_rng([_CROPS, self.seed, n])
         captures = {of: self._capture(of, pair) for of in sorted({view.of for view in self.views.values()})}
         if self.paired:
@@ -123,7 +123,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         rng = np.random.default_rng([_PARTNERS, self.seed, n])
         other = pair
         for _ in range(_PARTNER_TRIES):
-            other = self.sampler.draw(int(rng.integers(max(1, len(self.sampler)))))
+            other = self.sampler.pair_at(int(rng.integers(max(1, len(self.sampler)))))
             if other.location != pair.location:
                 break
         return other
@@ -180,7 +180,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             else:
                 top, left = self._search_corner(captures, rng)
             crops, valid = at(top, left, (self.crop_px, self.crop_px))
-            fraction = min(crop.valid_part(valid[key]) for key, crop in crops.items())
+            fraction = min(crop.valid_fraction(valid[key]) for key, crop in crops.items())
             if fraction >= self.min_valid:
                 return crops, valid
             tried.append((fraction, -n_tried, crops, valid))

@@ -52,12 +52,12 @@ class LocationPairs:
 
 
 class PairSampler(Protocol):
-    """Pairs by global position: `draw(n)` is the same in every process, whatever was drawn before."""
+    """Pairs by global position: `pair_at(n)` is the same in every process, whatever was drawn before."""
 
     def __len__(self) -> int:
         """Pairs per epoch."""
 
-    def draw(self, n: int) -> Pair:
+    def pair_at(self, n: int) -> Pair:
         """The pair at global position `n` (0 or more): epoch n // len, position n % len within it."""
 
 
@@ -85,7 +85,7 @@ class RandomPairs:
         """Pairs per epoch."""
         return len(self._locations) * self._draws_per_location
 
-    def draw(self, n: int) -> Pair:
+    def pair_at(self, n: int) -> Pair:
         """The pair at global position `n`; see `PairSampler`."""
         epoch, position = divmod(n, len(self))
         if self._epoch_order is None or self._epoch_order[0] != epoch:
@@ -107,7 +107,7 @@ class ValidationPairs:
         """Pairs per epoch: one per location."""
         return len(self._locations)
 
-    def draw(self, n: int) -> Pair:
+    def pair_at(self, n: int) -> Pair:
         """The pair at global position `n`; see `PairSampler`."""
         at = self._locations[n % len(self._locations)]
         source, targets = at.choices[0]
@@ -128,7 +128,7 @@ class EverySource:
         """Pairs per epoch: one per source."""
         return len(self._pairs)
 
-    def draw(self, n: int) -> Pair:
+    def pair_at(self, n: int) -> Pair:
         """The pair at global position `n`; see `PairSampler`."""
         return self._pairs[n % len(self._pairs)]
 
@@ -295,9 +295,9 @@ def days_apart(a: Capture, b: Capture) -> float:
     A date without a time of day counts as noon: two plain dates are whole days apart, and the same day is
     nearer than the day before or after, at any hour.
     """
-    if not (a.taken and b.taken):
+    if not (a.acquired_at and b.acquired_at):
         return math.inf
-    return abs((_time_of(a.taken) - _time_of(b.taken)).total_seconds()) / 86_400.0
+    return abs((_time_of(a.acquired_at) - _time_of(b.acquired_at)).total_seconds()) / 86_400.0
 
 
 def _time_of(acquired_at: str) -> datetime.datetime:

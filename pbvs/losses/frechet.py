@@ -1,10 +1,10 @@
 """The Fréchet distance as a loss: the third term of the score, which the published solutions leave out.
 
-The distance is that of `pbvs.score.frechet` (Heusel et al. 2017, equation 6), between the features of generated
-images and the moments of all training targets. A batch is too small a sample of what a network makes, so its
-features, with their gradient, are joined by those of the last images before it, without. The batch then holds
-only a part of the gradient; `sqrt(n / batch)` gives it back (after the decoupling of population and batch in
-arXiv 2604.28190, "representation Fréchet loss").
+The distance is that of `pbvs.score.frechet` (Heusel et al. 2017, equation 6), between the features of
+generated images and the moments of all training targets. A batch is too small a sample of what a network
+makes, so its features, with their gradient, are joined by those of the last images before it, without. The
+batch then holds only a part of the gradient; `sqrt(n / batch)` gives it back (after the decoupling of
+population and batch in arXiv 2604.28190, "representation Fréchet loss").
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Moments:
 
 
 def frechet_distance(features: Tensor, moments: Moments) -> Tensor:
-    """The squared Fréchet distance of `n,D` features to the moments, n at least 2: a float64 scalar, 0 or more.
+    """The Fréchet distance of `n,D` features, n at least 2, to the moments: a float64 scalar, 0 or more.
 
-    The trace of the root of the product of covariances is the nuclear norm of `centred root'`, whose gradient is
-    `U V'` of its singular vectors: finite for any rank, and 0 together with the rest where both sets are equal.
+    The trace of the root of the product of covariances is the nuclear norm of `centred root'`. Its gradient
+    is `U V'` of the singular vectors: finite for any rank, and at equal sets it cancels all other terms.
     """
     rows = features.double()
     mean = rows.mean(dim=0)
@@ -101,8 +101,8 @@ class FrechetLoss(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The loss of a batch's features `N,D` (with gradient), a float64 scalar; the queue takes them in.
 
-        With several processes the population is that of all of them, and the gradients are those of one process
-        with the whole batch.
+        With several processes the population is that of all of them, and the gradients are those of one
+        process with the whole batch.
         """
         everyones, n_processes = self._gathered(features.double()), 1
         if distributed.is_available() and distributed.is_initialized():

@@ -147,7 +147,7 @@ def _score_step(s: ChainSettings, cell: Cell, targets: Path) -> Step:
 
     def work() -> str:
         report = score_folder(
-            Scorer.remembering(s.metric_weights, device=device_of_process(s.accelerator)),
+            Scorer.with_disk_cache(s.metric_weights, device=device_of_process(s.accelerator)),
             cell.challenge_task,
             predictions,
             targets,

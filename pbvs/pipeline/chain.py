@@ -258,7 +258,7 @@ class _Chain:
 
         def work() -> str:
             report = score_folders(
-                Scorer.remembering(self.s.metric_weights, device=self.device),
+                Scorer.with_disk_cache(self.s.metric_weights, device=self.device),
                 predictions,
                 targets,
                 scored,

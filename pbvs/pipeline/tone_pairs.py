@@ -96,4 +96,4 @@ class Pairs:
                 source = np.ascontiguousarray(item["source"].permute(1, 2, 0).numpy())
                 rgb = source if self._before is None else self._before.stored(source)
                 target = np.ascontiguousarray(item["target"].permute(1, 2, 0).numpy())
-                yield Pair(self._sampler.draw(int(n)).location, item["name"], rgb, target, valid)
+                yield Pair(self._sampler.pair_at(int(n)).location, item["name"], rgb, target, valid)

@@ -18,7 +18,7 @@ import numpy as np
 from pbvs.core import pixels
 from pbvs.core.errors import DataError, ImageError, PbvsError, UsageError
 from pbvs.core.files import files_fingerprint, write_json
-from pbvs.core.geotiff import place_of, write_geotiff
+from pbvs.core.geotiff import read_georeference, write_geotiff
 from pbvs.core.pixels import no_georeference_warnings
 from pbvs.core.process_group import SINGLE_PROCESS, ProcessGroup
 from pbvs.core.types import Image8, Progress
@@ -146,7 +146,7 @@ def _read_ahead(
 
 def _write(path: Path, image: Image8, source: Path, format: Format) -> None:
     if format == "tiff":
-        write_geotiff(path, image, place_of(source))
+        write_geotiff(path, image, read_georeference(source))
     else:
         pixels.write_png(path, image)
 
@@ -213,8 +213,8 @@ def read_source(path: Path, translator: Translator) -> Image8:
             next_step="check that the inputs are those of this task",
         )
     if image.dtype == np.uint8:
-        return pixels.eight_bits(image)
-    return pixels.eight_bits(image, *translator.uint16_scaling.stretch_of(path))
+        return pixels.to_uint8(image)
+    return pixels.to_uint8(image, *translator.uint16_scaling.stretch_of(path))
 
 
 def _begin(out: Path, provenance: dict[str, str], overwrite: bool, stems: set[str]) -> dict[str, Any]:

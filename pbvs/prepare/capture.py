@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbvs.core.errors import ImageError, UsageError
-from pbvs.core.pixels import eight_bits
+from pbvs.core.pixels import to_uint8
+from pbvs.core.types import Mask
 from pbvs.prepare.capture_source import Source, opened_source
-from pbvs.prepare.grid import GDAL_CACHE_BYTES, Grid, Valid
+from pbvs.prepare.grid import GDAL_CACHE_BYTES, Grid
 from pbvs.prepare.rasters import Box, written_capture
 from pbvs.prepare.rasters_tiff import TILE_PX
 from pbvs.prepare.warp_place import STRIP_PX, Copied, Placement, placed
@@ -133,27 +134,27 @@ class _Blocks:
     stretch: Numbers | None
     all_valid: bool
 
-    def rows(self) -> Iterator[tuple[NDArray[np.uint8], Valid]]:
+    def rows(self) -> Iterator[tuple[NDArray[np.uint8], Mask]]:
         """The grid from the top down, `h,W,C` uint8 with 0 where it is not valid, and `h,W` bool."""
         (height, width), rows = self.size_px, self._rows_px()
         for top in range(0, height, rows):
             stored = np.zeros((min(rows, height - top), width, self.image.n_bands), np.uint8)
-            valid: Valid = np.zeros(stored.shape[:2], bool)
+            valid: Mask = np.zeros(stored.shape[:2], bool)
             for box in self._boxes(top, len(stored)):
                 there = slice(box[0] - top, box[0] - top + box[2]), slice(box[1], box[1] + box[3])
                 self._fill(box, stored[there], valid[there])
             yield stored, valid
 
-    def _fill(self, box: Box, stored: NDArray[np.uint8], valid: Valid) -> None:
+    def _fill(self, box: Box, stored: NDArray[np.uint8], valid: Mask) -> None:
         """Makes one block in the two arrays of its size, which are all 0."""
         needed = self.placement.source_box(box)
         if needed is None:
             return
-        known: Valid = np.ones(needed[2:], bool) if self.all_valid else self.image.valid(needed)
+        known: Mask = np.ones(needed[2:], bool) if self.all_valid else self.image.valid(needed)
         if not known.any():
             return
         made, valid[:] = self.placement.made(box, self.image.read(needed), known)
-        np.multiply(eight_bits(made, *(self.stretch or ())), valid[:, :, None], out=stored)
+        np.multiply(to_uint8(made, *(self.stretch or ())), valid[:, :, None], out=stored)
 
     def _cost(self) -> tuple[float, float]:
         """Pixels to hold for each row and each column of the grid: the source's, or the grid's if more."""

@@ -15,7 +15,8 @@ from rasterio.windows import Window
 
 from pbvs.core.errors import ImageError
 from pbvs.core.pixels import TIFF_SUFFIXES, Stored, read_image
-from pbvs.prepare.grid import Grid, Valid, open_tiff, unreadable
+from pbvs.core.types import Mask
+from pbvs.prepare.grid import Grid, open_tiff, unreadable
 from pbvs.prepare.rasters import Box
 from pbvs.prepare.validity import PackedMask, valid_around_zeros
 
@@ -40,7 +41,7 @@ class Source(Protocol):
     def read(self, box: Box) -> Stored:
         """`h,w,C` of a part; ImageError when it cannot be read."""
 
-    def valid(self, box: Box) -> Valid:
+    def valid(self, box: Box) -> Mask:
         """`h,w` bool of a part, True where it holds data; ImageError when it cannot be read.
 
         An image of no known place holds data throughout. Else a mask, an alpha band or a declared nodata
@@ -81,7 +82,7 @@ class _Whole:
         top, left, height, width = box
         return self._stored[top : top + height, left : left + width]
 
-    def valid(self, box: Box) -> Valid:
+    def valid(self, box: Box) -> Mask:
         return np.ones(box[2:], bool)
 
 
@@ -100,13 +101,13 @@ class _Raster:
         self._read(self._dataset.read, box, out=values.transpose(2, 0, 1))
         return values
 
-    def valid(self, box: Box) -> Valid:
+    def valid(self, box: Box) -> Mask:
         if self.grid is None:
             return np.ones(box[2:], bool)
         flags = self._dataset.mask_flag_enums[0]
         says_zero = MaskFlags.nodata in flags and self._dataset.nodata == 0
         if not says_zero and MaskFlags.all_valid not in flags:
-            told: Valid = self._read(self._dataset.dataset_mask, box) > 0
+            told: Mask = self._read(self._dataset.dataset_mask, box) > 0
             return told
         mask = self._within_border if says_zero else self._within_corners
         return np.ones(box[2:], bool) if mask is None else mask.get(*box)
@@ -123,7 +124,7 @@ class _Raster:
             return None  # all is valid, and most images end here, without being read
         return valid_around_zeros(self.size_px, self._zeros, corners_only=True)
 
-    def _zeros(self, top: int, rows: int) -> Valid:
+    def _zeros(self, top: int, rows: int) -> Mask:
         return np.logical_not(self.read((top, 0, rows, self.size_px[1])).any(axis=2))
 
     def _read(self, method: Any, box: Box, **more: Any) -> Any:

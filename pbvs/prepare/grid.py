@@ -17,8 +17,7 @@ from rasterio.transform import Affine
 from pbvs.core.errors import ImageError
 from pbvs.core.pixels import Stored, no_georeference_warnings, resize
 from pbvs.core.tiff import read_tiff_header
-
-Valid = NDArray[np.bool_]
+from pbvs.core.types import Mask
 
 # GDAL's cache of decoded blocks, for all threads of the process; its default is 5 % of the machine's memory.
 # Not set by `rasterio.Env`, which resets it for all threads when the first of them leaves it.
@@ -77,7 +76,7 @@ class Grid:
     def moved(self, columns: float, rows: float) -> Grid:
         """The grid of the same size, shifted right and down by `columns` and `rows` of its pixels."""
         a, b, _, d, e, _ = self.transform[:6]
-        ((x, y),) = mapped(self.transform, np.array([(columns, rows)]))
+        ((x, y),) = apply_affine(self.transform, np.array([(columns, rows)]))
         return Grid(self.crs, Affine(a, b, x, d, e, y), self.height_px, self.width_px)
 
     def offset_in(self, other: Grid) -> tuple[int, int] | None:
@@ -85,7 +84,7 @@ class Grid:
         if self.crs != other.crs:
             return None
         corners = _CORNERS * (self.width_px, self.height_px)
-        offsets = mapped(~other.transform, mapped(self.transform, corners)) - corners
+        offsets = apply_affine(~other.transform, apply_affine(self.transform, corners)) - corners
         column, row = np.rint(offsets[0])
         return (int(row), int(column)) if np.abs(offsets - (column, row)).max() <= _SAME_PLACE_PX else None
 
@@ -94,7 +93,7 @@ class Grid:
         if self.crs != other.crs:
             return False
         mine, theirs = (
-            mapped(grid.transform, _CORNERS * (grid.width_px, grid.height_px)) for grid in (self, other)
+            apply_affine(grid.transform, _CORNERS * (grid.width_px, grid.height_px)) for grid in (self, other)
         )
         pixel = min(abs(self.transform.determinant), abs(other.transform.determinant)) ** 0.5
         return bool(np.abs(mine - theirs).max() <= _SAME_PLACE_PX * pixel)
@@ -127,7 +126,7 @@ def unreadable(path: Path, error: Exception) -> ImageError:
     )
 
 
-def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]) -> tuple[Stored, Valid]:
+def resize_masked(stored: Stored, valid: Mask, size_px: tuple[int, int]) -> tuple[Stored, Mask]:
     """`pixels.resize` of the valid pixels alone; an image that already has this size is returned as it is."""
     if stored.shape[:2] == size_px:
         return stored, valid
@@ -135,10 +134,10 @@ def resized_with_validity(stored: Stored, valid: Valid, size_px: tuple[int, int]
         return resize(stored, size_px), np.ones(size_px, bool)
     weights = resize(valid.astype(np.float32)[:, :, None], size_px)[:, :, 0]
     values = resize(stored.astype(np.float32) * valid[:, :, None], size_px)
-    return mean_of_valid(values, weights, stored.dtype)
+    return masked_mean(values, weights, stored.dtype)
 
 
-def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[Stored, Valid]:
+def masked_mean(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[Stored, Mask]:
     """Means from weighted sums of valid pixels.
 
     Args:
@@ -156,7 +155,7 @@ def mean_of_valid(values: NDArray, weights: NDArray, dtype: np.dtype) -> tuple[S
     return np.rint(means, out=means).astype(dtype), valid
 
 
-def mapped(where: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+def apply_affine(where: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """The affine transform of points: `n,2` (column, row) to (x, y), or the reverse for an inverse transform.
 
     Written out since affine's operator for it is `*` or `@`, depending on its version.

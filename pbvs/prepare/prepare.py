@@ -26,7 +26,7 @@ import rasterio
 
 import pbvs
 from pbvs.archives.layouts import FAMILIES, PREPARED_MARK, Family, Modality
-from pbvs.archives.scan import Problem, Progress, ScannedImage, look
+from pbvs.archives.scan import Problem, Progress, ScannedImage, scan_files
 from pbvs.core.errors import DataError
 from pbvs.core.files import remove_partials, write_json
 from pbvs.core.pixels import no_georeference_warnings
@@ -124,7 +124,7 @@ def prepare(
     """
     rules = rules or PrepareRules()
     request = request_for(out, modalities, families, size_px, keep_location)
-    images, problems = look(root)
+    images, problems = scan_files(root)
     wanted = [image for image in images if request.wants(image)]
     if not wanted:
         raise request.nothing_found(root)

@@ -30,7 +30,7 @@ PREPARE_COMMAND = "run `pbvs data prepare ROOT {}`"
 Overlap = tuple[str, str, float, str]
 
 
-def same_again(path: Path) -> str:
+def prepare_again(path: Path) -> str:
     """The next step for a folder that was not prepared completely, or whose tables are corrupt."""
     return f"{PREPARE_COMMAND.format(path)} again: it resumes where it stopped"
 
@@ -76,12 +76,12 @@ def read_index(path: Path) -> pd.DataFrame:
         )
     except (OSError, ValueError) as error:
         raise DataError(
-            f"the index cannot be read: {error}", where=index, next_step=same_again(path)
+            f"the index cannot be read: {error}", where=index, next_step=prepare_again(path)
         ) from error
     if tuple(table.columns) != INDEX_COLUMNS:
-        raise DataError("the index has unexpected columns", where=index, next_step=same_again(path))
+        raise DataError("the index has unexpected columns", where=index, next_step=prepare_again(path))
     if table.empty:
-        raise DataError("the index lists no image", where=index, next_step=same_again(path))
+        raise DataError("the index lists no image", where=index, next_step=prepare_again(path))
     return table
 
 

@@ -19,7 +19,8 @@ from rasterio.windows import Window
 
 from pbvs.core.errors import ImageError
 from pbvs.core.files import atomic_write
-from pbvs.prepare.grid import Grid, Valid
+from pbvs.core.types import Mask
+from pbvs.prepare.grid import Grid
 from pbvs.prepare.rasters_tiff import TiledTiff
 from pbvs.prepare.records import wrap_write_errors
 
@@ -48,7 +49,7 @@ def written_capture(
         tiff.finish()
 
 
-def write_capture(path: Path, stored: NDArray[np.uint8], valid: Valid, grid: Grid | None) -> None:
+def write_capture(path: Path, stored: NDArray[np.uint8], valid: Mask, grid: Grid | None) -> None:
     """Writes `H,W,C` uint8 with its `H,W` validity atomically; the same image gives the same bytes.
 
     Raises:
@@ -83,7 +84,7 @@ def read_values(
     return values
 
 
-def read_valid(path: Path, box: Box | None = None, size_px: tuple[int, int] | None = None) -> Valid:
+def read_valid(path: Path, box: Box | None = None, size_px: tuple[int, int] | None = None) -> Mask:
     """`H,W` bool of a prepared capture, True where it is valid; arguments and errors as `read_values`.
 
     At another size a pixel is valid where valid ones have over half of its weight.

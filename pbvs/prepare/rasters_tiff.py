@@ -22,7 +22,8 @@ from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
 from pbvs.core.tiff import TiffSource, directories
-from pbvs.prepare.grid import Grid, Valid
+from pbvs.core.types import Mask
+from pbvs.prepare.grid import Grid
 from pbvs.prepare.validity import PackedMask
 
 TILE_PX = 128  # a random crop of 256 px touches 9 of them, 2.25 times its own pixels; of 256 px, 4 times
@@ -85,7 +86,7 @@ class TiledTiff:
         tile = TILE_PX * TILE_PX * self.n_bands
         return across * down * (tile + tile // 1000 + 64 + TILE_PX * TILE_PX // 8 + 64)
 
-    def write_rows(self, stored: NDArray[np.uint8], valid: Valid) -> None:
+    def write_rows(self, stored: NDArray[np.uint8], valid: Mask) -> None:
         """The next rows: `h,W,C` uint8 and `h,W` bool; h is a multiple of `TILE_PX` but at the bottom."""
         height = len(valid)
         is_last = self._next_row + height == self.height_px

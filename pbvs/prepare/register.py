@@ -23,7 +23,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from pbvs.prepare.grid import Valid
+from pbvs.core.types import Mask
 
 REACH_PX = 32  # the largest displacement searched, each way
 LEAST_PEAK = 6.0  # standard deviations: unrelated pairs stay under 5
@@ -61,7 +61,7 @@ class Shift:
 NO_SHIFT = Shift(0.0, 0.0, 0.0, False)
 
 
-def estimate_shift(moving: NDArray[np.uint8], fixed: NDArray[np.uint8], valid: Valid) -> Shift:
+def estimate_shift(moving: NDArray[np.uint8], fixed: NDArray[np.uint8], valid: Mask) -> Shift:
     """The displacement at which the gradients of two images correlate best, if they show the same ground.
 
     Searched up to `REACH_PX` each way, or an eighth of the shorter side where that is less; the subpixel
@@ -84,7 +84,7 @@ def estimate_shift(moving: NDArray[np.uint8], fixed: NDArray[np.uint8], valid: V
         return NO_SHIFT
     # Away from invalid pixels and from the image's border.
     eroded = cv2.erode(np.pad(valid.astype(np.uint8), _RIM_PX), np.ones((2 * _RIM_PX + 1,) * 2, np.uint8))
-    inner: Valid = eroded[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX] > 0
+    inner: Mask = eroded[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX] > 0
     if not inner.any():
         return NO_SHIFT
     reach_px = min(REACH_PX, min(valid.shape) // 8)
@@ -94,7 +94,7 @@ def estimate_shift(moving: NDArray[np.uint8], fixed: NDArray[np.uint8], valid: V
     return _peak_of(_correlation(axes[0], axes[1], inner, _BACKGROUND_REACHES * reach_px), reach_px)
 
 
-def _axes(image: NDArray[np.uint8], valid: Valid, inner: Valid) -> Floats:
+def _axes(image: NDArray[np.uint8], valid: Mask, inner: Mask) -> Floats:
     """The axes of an image's gradients, `3,H,W`: each channel of mean 0 over `inner`, and 0 outside it."""
     gray = image.mean(axis=2, dtype=np.float32)
     smooth = cv2.GaussianBlur(np.where(valid, gray, gray[valid].mean()), (0, 0), _SMOOTHING_PX)
@@ -112,7 +112,7 @@ def _axes(image: NDArray[np.uint8], valid: Valid, inner: Valid) -> Floats:
 # ---- correlation
 
 
-def _correlation(moving: Floats, fixed: Floats, inner: Valid, reach_px: int) -> Floats:
+def _correlation(moving: Floats, fixed: Floats, inner: Mask, reach_px: int) -> Floats:
     """Normalised cross-correlation of `3,H,W` channels at all displacements up to `reach_px` each way.
 
     Returns:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbvs.core.pixels import Stored
-from pbvs.prepare.grid import Valid, mean_of_valid, resized_with_validity
+from pbvs.core.types import Mask
+from pbvs.prepare.grid import masked_mean, resize_masked
 from pbvs.prepare.rasters import Box
 
 _ROUNDING = 1e-9  # of a stored pixel: an end at a pixel's edge does not need the next pixel
@@ -76,13 +77,13 @@ class Crop:
         """Height and width of `box`."""
         return self.stored_px if self.box is None else self.box[2:]
 
-    def valid_part(self, valid_mask: Valid) -> float:
+    def valid_fraction(self, valid_mask: Mask) -> float:
         """The fraction of the crop's pixels that will be valid, in [0,1]; `valid_mask` as in `cut`."""
         if self.size_px == self.stored_px or valid_mask.all():
             return float(valid_mask.mean())
         return float((self._resampled(valid_mask[:, :, None])[:, :, 0] > 0.5).mean())
 
-    def cut(self, values: Stored, valid_mask: Valid) -> tuple[Stored, Valid]:
+    def cut(self, values: Stored, valid_mask: Mask) -> tuple[Stored, Mask]:
         """The crop, from the stored pixels in `box`.
 
         Args:
@@ -97,13 +98,13 @@ class Crop:
         if self.size_px == self.stored_px:
             return values, valid_mask
         if self.box is None:
-            return resized_with_validity(values, valid_mask, self.size_px)
+            return resize_masked(values, valid_mask, self.size_px)
         if valid_mask.all():
             weights = np.ones((self.height, self.width), np.float32)
         else:
             weights = self._resampled(valid_mask[:, :, None])[:, :, 0]
             values = values * valid_mask[:, :, None]
-        return mean_of_valid(self._resampled(values), weights, values.dtype)
+        return masked_mean(self._resampled(values), weights, values.dtype)
 
     def _resampled(self, values: NDArray) -> NDArray[np.float32]:
         """`h,w,C` of the box to `height,width,C`."""
@@ -114,14 +115,14 @@ class Crop:
     def _weights(self) -> tuple[ResampleWeights, ResampleWeights]:
         """Of rows and of columns."""
         (stored_height, stored_width), (height, width) = self.stored_px, self.size_px
-        weights = area_taps if height <= stored_height and width <= stored_width else bilinear_taps
+        weights = area_weights if height <= stored_height and width <= stored_width else bilinear_weights
         return (
             weights(stored_height, height, self.top, self.height),
             weights(stored_width, width, self.left, self.width),
         )
 
 
-def area_taps(n_in: int, n_out: int, start: int, length: int) -> ResampleWeights:
+def area_weights(n_in: int, n_out: int, start: int, length: int) -> ResampleWeights:
     """Weights of `length` pixels from `start` of `n_out`, each the mean of its part of `n_in` stored."""
     edges = np.arange(start, start + length + 1) * (n_in / n_out)
     first_of = np.floor(edges[:-1] + _ROUNDING).astype(np.int64)
@@ -131,7 +132,7 @@ def area_taps(n_in: int, n_out: int, start: int, length: int) -> ResampleWeights
     return _normalized(np.minimum(pixel, n_in - 1), np.clip(overlap, 0.0, None), int(end_of[-1]))
 
 
-def bilinear_taps(n_in: int, n_out: int, start: int, length: int) -> ResampleWeights:
+def bilinear_weights(n_in: int, n_out: int, start: int, length: int) -> ResampleWeights:
     """Weights of `length` pixels from `start` of `n_out`, each between the two nearest of `n_in` stored."""
     centre = (np.arange(start, start + length) + 0.5) * (n_in / n_out) - 0.5
     below = np.floor(centre).astype(np.int64)

@@ -34,7 +34,17 @@ def write_tables(
         if not record.out_bytes:
             continue
         e, stretch = item.image.entry, record.stretch
-        named = (e.family, e.city, e.location, e.modality, e.capture, e.mosaic, e.taken, e.split, record.out)
+        named = (
+            e.family,
+            e.city,
+            e.location,
+            e.modality,
+            e.capture,
+            e.mosaic,
+            e.acquired_at,
+            e.split,
+            record.out,
+        )
         size = (record.height_px, record.width_px, f"{record.valid_fraction:.6f}")
         low, high = ("", "") if stretch is None else (f"{value:g}" for value in stretch)
         right, down = (f"{value:g}" for value in record.shift_px)

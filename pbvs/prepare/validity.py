@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pbvs.prepare.grid import Valid
+from pbvs.core.types import Mask
 
 _BAND_PX = 1 << 22  # pixels that are labelled at once: an image of the usual size is one band
 
@@ -23,21 +23,21 @@ class PackedMask:
         self.height_px, self.width_px = height_px, width_px
         self._bits: NDArray[np.uint8] = np.zeros((height_px, (width_px + 7) // 8), np.uint8)
 
-    def put_rows(self, top: int, mask: Valid) -> None:
+    def put_rows(self, top: int, mask: Mask) -> None:
         """Stores whole rows, `h,W` bool, from row `top` on."""
         self._bits[top : top + len(mask)] = np.packbits(mask, axis=1)
 
-    def get(self, top: int, left: int, height: int, width: int) -> Valid:
+    def get(self, top: int, left: int, height: int, width: int) -> Mask:
         """`height,width` bool, a part of the image."""
         first = left // 8
         bits = self._bits[top : top + height, first : (left + width + 7) // 8]
-        mask: Valid = np.unpackbits(bits, axis=1).view(bool)[:, left - 8 * first :][:, :width]
+        mask: Mask = np.unpackbits(bits, axis=1).view(bool)[:, left - 8 * first :][:, :width]
         return mask
 
 
 def valid_around_zeros(
     size_px: tuple[int, int],
-    read_zeros: Callable[[int, int], Valid],
+    read_zeros: Callable[[int, int], Mask],
     *,
     corners_only: bool,
     band_px: int = _BAND_PX,
@@ -81,14 +81,14 @@ def valid_around_zeros(
     return mask
 
 
-def _labels(zeros: Valid) -> NDArray[np.int32]:
+def _labels(zeros: Mask) -> NDArray[np.int32]:
     """`h,W` int32: 0 where not zero, else the number of the piece."""
     if not zeros.any():
         return np.zeros(zeros.shape, np.int32)
     return np.asarray(cv2.connectedComponents(zeros.view(np.uint8), connectivity=8)[1], np.int32)
 
 
-def _outside(labels: NDArray[np.int32], top: int, height: int, corners_only: bool) -> Valid:
+def _outside(labels: NDArray[np.int32], top: int, height: int, corners_only: bool) -> Mask:
     """For each label of a band, whether it is at the image's border (or a corner of it)."""
     outside = np.zeros(int(labels.max()) + 1, bool)
     columns = [0, -1] if corners_only else slice(None)
@@ -107,7 +107,7 @@ class _Ends:
     """The pieces that reach the first or last row of one band."""
 
     nodes: NDArray[np.int32]  # `2,W`: the piece of each pixel of these rows, numbered from 1 on; 0 is none
-    outside: Valid  # for each piece, whether it is at the image's border
+    outside: Mask  # for each piece, whether it is at the image's border
 
 
 class _Seams:
@@ -116,23 +116,23 @@ class _Seams:
     def __init__(self) -> None:
         self._bands: list[_Ends] = []
 
-    def add(self, labels: NDArray[np.int32], outside: Valid) -> None:
+    def add(self, labels: NDArray[np.int32], outside: Mask) -> None:
         """Notes the band below those before: its labels, and for each label whether it is outside."""
         found, nodes = np.unique(labels[[0, -1]], return_inverse=True)
         missing = int(found[0] != 0)  # node 0 is "no piece", also where all of both rows is zeros
         of_pixels = (nodes.reshape(2, -1) + missing).astype(np.int32)
         self._bands.append(_Ends(of_pixels, outside[found[found != 0]]))
 
-    def outside_ends(self) -> Iterator[Valid]:
+    def outside_ends(self) -> Iterator[Mask]:
         """For each band `2,W` bool: whether the pixel of its first and last row is in a piece outside."""
         starts = np.cumsum([0, *(len(band.outside) for band in self._bands)])
         outside = self._outside_nodes(starts)
         for band, start, end in zip(self._bands, starts[:-1], starts[1:], strict=True):
             yield np.concatenate([[False], outside[start:end]])[band.nodes]
 
-    def _outside_nodes(self, starts: NDArray[np.int64]) -> Valid:
+    def _outside_nodes(self, starts: NDArray[np.int64]) -> Mask:
         """Whether each node of all bands is joined to one at the border."""
-        at_border: Valid = np.concatenate([band.outside for band in self._bands])
+        at_border: Mask = np.concatenate([band.outside for band in self._bands])
         above, below = np.concatenate(
             [
                 np.empty((2, 0), np.int64),
@@ -149,7 +149,7 @@ class _Seams:
         n_pieces, piece = connected_components(graph, directed=False)
         outside = np.zeros(n_pieces, bool)
         outside[piece[at_border]] = True
-        of_nodes: Valid = outside[piece]
+        of_nodes: Mask = outside[piece]
         return of_nodes
 
 

@@ -34,7 +34,8 @@ from rasterio.warp import reproject, transform
 
 from pbvs.core.errors import ImageError
 from pbvs.core.pixels import Stored
-from pbvs.prepare.grid import Grid, Valid, mapped, mean_of_valid
+from pbvs.core.types import Mask
+from pbvs.prepare.grid import Grid, apply_affine, masked_mean
 from pbvs.prepare.rasters import Box
 from pbvs.prepare.resample import Crop
 
@@ -54,7 +55,7 @@ class Placement(Protocol):
     def source_box(self, box: Box) -> Box | None:
         """The part of the image that a block of the grid is made of; None when the two do not meet."""
 
-    def made(self, box: Box, stored: Stored, valid: Valid) -> tuple[Stored, Valid]:
+    def made(self, box: Box, stored: Stored, valid: Mask) -> tuple[Stored, Mask]:
         """A block of the grid.
 
         Args:
@@ -95,7 +96,7 @@ class Copied:
         top, left = box[0] + self.top, box[1] + self.left
         return _clipped(top, left, top + box[2], left + box[3], self.own_px)
 
-    def made(self, box: Box, stored: Stored, valid: Valid) -> tuple[Stored, Valid]:
+    def made(self, box: Box, stored: Stored, valid: Mask) -> tuple[Stored, Mask]:
         """See `Placement`."""
         if valid.shape == box[2:]:
             return stored, valid
@@ -122,7 +123,7 @@ class Resized:
         """See `Placement`."""
         return Crop(*box, self.grid_px, self.own_px).box or (0, 0, *self.own_px)
 
-    def made(self, box: Box, stored: Stored, valid: Valid) -> tuple[Stored, Valid]:
+    def made(self, box: Box, stored: Stored, valid: Mask) -> tuple[Stored, Mask]:
         """See `Placement`."""
         return Crop(*box, self.grid_px, self.own_px).cut(stored, valid)
 
@@ -162,7 +163,7 @@ class Reprojected:
             self.own.size_px,
         )
 
-    def made(self, box: Box, stored: Stored, valid: Valid) -> tuple[Stored, Valid]:
+    def made(self, box: Box, stored: Stored, valid: Mask) -> tuple[Stored, Mask]:
         """See `Placement`."""
         values, shown = _empty(box, stored)
         given = self.source_box(box)
@@ -175,13 +176,13 @@ class Reprojected:
                 continue
             part, there, of_strip = _within(needed, given), _within(asked, box), _within(asked, strip)
             sums, weights = self._reprojected(strip, needed, stored[part], valid[part])
-            values[there], shown[there] = mean_of_valid(sums[of_strip], weights[of_strip], stored.dtype)
+            values[there], shown[there] = masked_mean(sums[of_strip], weights[of_strip], stored.dtype)
         return values, shown
 
     def _reprojected(
-        self, strip: Box, needed: Box, stored: Stored, valid: Valid
+        self, strip: Box, needed: Box, stored: Stored, valid: Mask
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Sums `h,w,C` and weights `h,w` of the strip, as `mean_of_valid` takes them."""
+        """Sums `h,w,C` and weights `h,w` of the strip, as `masked_mean` takes them."""
         n_bands = stored.shape[2]
         source = np.empty((n_bands + 1, *valid.shape), np.float32)
         np.multiply(stored.transpose(2, 0, 1), valid, out=source[:n_bands])
@@ -223,10 +224,10 @@ def _strips(box: Box) -> Iterator[Box]:
 def _in_source(own: Grid, grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points of the grid, `n,2` column and row in pixels, as columns and rows of the image."""
     try:
-        xs, ys = transform(grid.crs, own.crs, *mapped(grid.transform, points).T)[:2]
+        xs, ys = transform(grid.crs, own.crs, *apply_affine(grid.transform, points).T)[:2]
     except (RasterioError, CPLE_BaseError) as error:
         raise _cannot_be_related(error) from error
-    return mapped(~own.transform, np.stack([xs, ys], axis=1))
+    return apply_affine(~own.transform, np.stack([xs, ys], axis=1))
 
 
 def _clipped(top: int, left: int, bottom: int, right: int, size_px: tuple[int, int]) -> Box | None:
@@ -248,7 +249,7 @@ def _within(part: Box, whole: Box) -> tuple[slice, slice]:
     return slice(top, top + part[2]), slice(left, left + part[3])
 
 
-def _empty(box: Box, stored: Stored) -> tuple[Stored, Valid]:
+def _empty(box: Box, stored: Stored) -> tuple[Stored, Mask]:
     return np.zeros((*box[2:], stored.shape[2]), stored.dtype), np.zeros(box[2:], bool)
 
 

@@ -100,7 +100,7 @@ def thumbnail(path: Path, side_px: int) -> str:
     image = read_image(path)
     if image.dtype != np.uint8:
         counts = np.bincount(image.ravel(), minlength=1 << 16)
-        image = pixels.eight_bits(image, *stretch_of_histogram(counts, (1.0, 99.0)))
+        image = pixels.to_uint8(image, *stretch_of_histogram(counts, (1.0, 99.0)))
     image = image[:, :, :3] if image.shape[2] >= 3 else image[:, :, :1]
     height, width = image.shape[:2]
     scale = min(1.0, side_px / max(height, width))

@@ -87,7 +87,7 @@ def captures_of(prepared: PreparedData, location: Location) -> list[Capture]:
     captures = [one for modality in MODALITIES for one in prepared.listed(family, modality)]
     return sorted(
         (one for one in captures if [one.city, one.location] == key),
-        key=lambda c: (MODALITIES.index(c.modality), not c.mosaic, c.taken, c.capture),
+        key=lambda c: (MODALITIES.index(c.modality), not c.mosaic, c.acquired_at, c.capture),
     )
 
 
@@ -136,7 +136,7 @@ def page(location: Location, captures: Sequence[Capture]) -> Image8:
     title[38:58, left : left + 40] = draw.hatched(draw.paper(20, 40), np.zeros((20, 40), bool))
     parts = [title, _thumbnails(captures)]
     reference = min(
-        captures, key=lambda c: (_REFERENCE_ORDER.index(c.modality), not c.mosaic, c.taken, c.capture)
+        captures, key=lambda c: (_REFERENCE_ORDER.index(c.modality), not c.mosaic, c.acquired_at, c.capture)
     )
     others = [one for one in captures if one is not reference]
     if over := [one for one in others if one.modality == "sar"] or others:
@@ -186,7 +186,7 @@ def _captions(capture: Capture) -> tuple[str, str, str]:
     valid = "100 %" if capture.valid_fraction == 1.0 else f"{percent:.1f} %"
     return (
         f"{capture.modality.upper()}  {capture.capture}",
-        capture.taken.replace("T", " ") or "no date in its name",
+        capture.acquired_at.replace("T", " ") or "no date in its name",
         f"{capture.height_px} x {capture.width_px} px, {valid} valid",
     )
 

@@ -80,7 +80,7 @@ class Request:
         runs: training runs, for their curves; None omits them.
         graphs: the output of `pbvs tasks show --json` per task.
         figures: SVG files to show, from `pbvs calibrate --plot`.
-        most_images: per task: the best, the worst and some between.
+        max_images: per task: the best, the worst and some between.
         full: also write the images in full size next to the page.
     """
 
@@ -91,7 +91,7 @@ class Request:
     runs: Path | None = None
     graphs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     figures: Sequence[Path] = ()
-    most_images: int = 60
+    max_images: int = 60
     full: bool = False
 
 
@@ -111,7 +111,7 @@ def write_page(request: Request, out: Path, progress: Progress | None = None) ->
     tasks = [task for task in TASKS if task in score["tasks"]]
     if missing := [task for task in tasks if task not in errors]:
         raise DataError(f"no per-image scores of {', '.join(missing)}", where=request.ours.folder / SCORE_CSV)
-    names = {task: pick_images(errors[task], request.most_images) for task in tasks}
+    names = {task: pick_images(errors[task], request.max_images) for task in tasks}
     images = _page_images(request, names, errors, other_errors, out, progress)
     runs = [run for task in tasks for run in sorted((request.runs / task).glob("*"))] if request.runs else []
     data = {"tasks": tasks, "other": other_name, "images": [asdict(image) for image in images]}
@@ -165,7 +165,7 @@ def _page_images(
             for kind, path in paths.items() if request.full else ():
                 suffix = "made" if kind == "pred" else kind  # file names of version 0.1.0
                 relative = Path(f"{out.stem}_files") / task / f"{stem}_{suffix}.png"
-                write_png(out.parent / relative, pixels.eight_bits(read_image(path))[:, :, :3])
+                write_png(out.parent / relative, pixels.to_uint8(read_image(path))[:, :, :3])
                 full[kind] = relative.as_posix()
             other_terms = other_errors.get(task, {}).get(stem, {})
             images.append(PageImage(task, stem, errors[task][stem], other_terms, thumbs, full))

@@ -22,7 +22,7 @@ def score_folder(
     config: ScoreConfig = DEFAULT_CONFIG,
     *,
     progress: Progress | None = None,
-    share: ProcessGroup = SINGLE_PROCESS,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> ScoreReport:
     """Scores one task's folder of predictions against its folder of targets, paired by stem.
 
@@ -32,7 +32,7 @@ def score_folder(
         pred_dir, target_dir: folders of PNGs and TIFFs.
         config: rules, FID layer and arctan weight.
         progress: called with (pairs done, total) of this process.
-        share: this process among those that make the same call.
+        group: this process among those that make the same call.
 
     Raises:
         UsageError: unknown task, or a folder that does not exist.
@@ -40,7 +40,7 @@ def score_folder(
         ImageError: an image cannot be read.
     """
     _check_tasks([task])
-    return _score_all(scorer, {task: _pairs_of(task, pred_dir, target_dir)}, config, progress, share)
+    return _score_all(scorer, {task: _pairs_of(task, pred_dir, target_dir)}, config, progress, group)
 
 
 def score_folders(
@@ -51,7 +51,7 @@ def score_folders(
     config: ScoreConfig = DEFAULT_CONFIG,
     *,
     progress: Progress | None = None,
-    share: ProcessGroup = SINGLE_PROCESS,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> ScoreReport:
     """Scores folders of task folders (`sar2eo`, `sar2rgb`, `rgb2ir`, `sar2ir`).
 
@@ -64,7 +64,7 @@ def score_folders(
         tasks: the tasks to score; None for all four.
         config: rules, FID layer and arctan weight.
         progress: called with (pairs done, total) of this process, over all tasks.
-        share: this process among those that make the same call.
+        group: this process among those that make the same call.
 
     Raises:
         UsageError: unknown task, or a root that does not exist.
@@ -90,7 +90,7 @@ def score_folders(
             next_step="name the folder of the task folders, or one task's folder with --task",
         )
     pairs = {task: _pairs_of(task, pred_root / task, target_root / task) for task in predicted}
-    return _score_all(scorer, pairs, config, progress, share)
+    return _score_all(scorer, pairs, config, progress, group)
 
 
 def _score_all(
@@ -98,14 +98,14 @@ def _score_all(
     tasks: Mapping[str, Sequence[ImagePair]],
     config: ScoreConfig,
     progress: Progress | None,
-    share: ProcessGroup,
+    group: ProcessGroup,
 ) -> ScoreReport:
-    n_pairs = sum(len(share.of(pairs)) for pairs in tasks.values())
+    n_pairs = sum(len(group.of(pairs)) for pairs in tasks.values())
     n_done, scores = 0, {}
     for task, pairs in tasks.items():
         task_progress = _offset_progress(progress, n_done, n_pairs)
-        scores[task] = scorer.score_together(pairs, share, config, progress=task_progress)
-        n_done += len(share.of(pairs))
+        scores[task] = scorer.score_together(pairs, group, config, progress=task_progress)
+        n_done += len(group.of(pairs))
     return scorer.report(scores, config)
 
 

@@ -47,7 +47,7 @@ class Scorer:
         memory: the cache of features and distances; None: the targets' features, for the scorer's lifetime.
 
     Attributes:
-        takes_columns: whether to compute `pbvs.score.extra_metrics` too; this doubles the cost.
+        with_extra_metrics: whether to compute `pbvs.score.extra_metrics` too; this doubles the cost.
 
     Raises:
         UsageError: unknown net.
@@ -63,7 +63,7 @@ class Scorer:
     ):
         self.kind = kind
         self.memory: FeatureCache = memory or TargetFeatures()
-        self.takes_columns = False
+        self.with_extra_metrics = False
         self._waiting: list[_Features] = []
         self.net = net
         self.device = torch.device(device)
@@ -71,7 +71,9 @@ class Scorer:
         self.inception = InceptionFeatures(kind, self.device)
 
     @classmethod
-    def remembering(cls, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu") -> Scorer:
+    def with_disk_cache(
+        cls, kind: WeightsKind, net: Net = "vgg", device: str | torch.device = "cpu"
+    ) -> Scorer:
         """A scorer that caches its results in the user's cache folder, see `DiskCache`."""
         scorer = cls(kind, net, device)
         scorer.memory = DiskCache(scorer.identity)
@@ -118,7 +120,7 @@ class Scorer:
     def score_together(
         self,
         pairs: Sequence[ImagePair],
-        share: ProcessGroup,
+        group: ProcessGroup,
         config: ScoreConfig = DEFAULT_CONFIG,
         *,
         progress: Progress | None = None,
@@ -131,13 +133,13 @@ class Scorer:
             ImageError: an image cannot be read.
             ScoreError: an image has 16 bits, or another process failed.
         """
-        mine = share.of(pairs)
+        mine = group.of(pairs)
         error, own = None, _Accumulator()
         try:
             own = self._accumulate(read_pairs(mine), len(mine), progress)
         except PbvsError as caught:
             error = caught
-        gathered = share.gather((own, error and (error.what, error.where)))
+        gathered = group.gather((own, error and (error.what, error.where)))
         if error is not None:
             raise error
         for rank, (_, failure) in enumerate(gathered):
@@ -180,7 +182,7 @@ class Scorer:
                 lpips = float(self.lpips(*inputs))
             self.memory.keep_distance(*keys, lpips)
         unit = pred255 / pixels.WHITE, target255 / pixels.WHITE  # float64
-        extra = extra_metrics_of(fitted, target) if self.takes_columns else {}
+        extra = extra_metrics_of(fitted, target) if self.with_extra_metrics else {}
         accumulator.rows.append(ImageRow(name, lpips, float(l1(*unit)), float(l2(*unit)), extra))
         accumulator.sizes_px[target.shape[:2]] += 1
         accumulator.n_resampled += prediction.shape[:2] != target.shape[:2]

@@ -149,7 +149,7 @@ def _write_zip(
             if problem:
                 most = rules.format_size(rules.TOO_LARGE_BYTES)
                 what = f"the zip grows over {most}; such uploads fail silently"
-                raise SubmissionError(what, next_step=f"{problem.cure}, or force it")
+                raise SubmissionError(what, next_step=f"{problem.hint}, or force it")
     if faults:
         lines = [f"{fault.where}: {fault.what}" for fault in faults[:_MOST_FAULTS_LISTED]]
         more = len(faults) - len(lines)

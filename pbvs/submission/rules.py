@@ -56,7 +56,7 @@ class Problem:
     Attributes:
         path: the entry, the folder or the zip itself, as it is named in the zip.
         what: the fault, in one sentence.
-        cure: what to do about it.
+        hint: what to do about it.
         kind: a keyword for scripts: `archive`, `torn`, `nested`, `folder`, `empty`, `litter`, `extra`,
             `missing`, `doubled`, `name`, `link`, `encrypted`, `method`, `bomb`, `image`, `size`, `bands`,
             `depth`, `type`, `constant`, `readme` or `large`.
@@ -64,7 +64,7 @@ class Problem:
 
     path: str
     what: str
-    cure: str
+    hint: str
     kind: str
 
 
@@ -93,7 +93,7 @@ class CheckReport:
         """The problems as text; those with the same fault and hint share one line, with some of the paths."""
         paths_by_fault: dict[tuple[str, str], list[str]] = {}
         for problem in self.problems:
-            paths_by_fault.setdefault((problem.what, problem.cure), []).append(problem.path)
+            paths_by_fault.setdefault((problem.what, problem.hint), []).append(problem.path)
         return "\n".join(
             f"{some_of(paths, most_paths)}: {what}\n  next:  {hint}"
             for (what, hint), paths in paths_by_fault.items()

@@ -10,7 +10,7 @@ import pytest
 from made_archives import add_location, add_tiles, write_tiff
 
 from pbvs.archives import headers, scan_cache
-from pbvs.archives.scan import look, scan
+from pbvs.archives.scan import scan, scan_files
 from pbvs.core.files import cache_folder
 from pbvs.core.pixels import write_png
 
@@ -67,8 +67,8 @@ def test_a_second_scan_opens_nothing_and_finds_the_same(root, read):
     assert read == []
     assert same(first, second)
     assert len(second.problems) == 1
-    look(root)
-    look(Path(os.path.relpath(root)))  # the same root by another name
+    scan_files(root)
+    scan_files(Path(os.path.relpath(root)))  # the same root by another name
     assert read == []
     assert same(scan(root, cache=False), first)
     assert len(read) == 9

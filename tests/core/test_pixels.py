@@ -54,10 +54,10 @@ def test_sixteen_bits_stay_sixteen_until_converted(tmp_path):
     cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
     stored = pixels.read_image(tmp_path / "ramp.png")
     assert stored.dtype == np.uint16
-    eight = pixels.eight_bits(stored)
+    eight = pixels.to_uint8(stored)
     assert len(np.unique(eight)) == 256
     np.testing.assert_array_equal(eight, np.rint(stored * (255 / 65535)).astype(np.uint8))
-    stretched = pixels.eight_bits(stored, low=1000, high=3000)
+    stretched = pixels.to_uint8(stored, low=1000, high=3000)
     assert stretched[stored == 1024].item() == round((1024 - 1000) * 255 / 2000)
 
 

@@ -21,7 +21,7 @@ from pbvs.dataset.pair_dataset import PairDataset, from_worker
 from pbvs.dataset.pairs import PairTable, RandomPairs
 from pbvs.prepare.prepare import prepare
 from pbvs.prepare.rasters import read_valid, read_values, write_capture
-from pbvs.prepare.resample import Crop, ResampleWeights, area_taps, bilinear_taps
+from pbvs.prepare.resample import Crop, ResampleWeights, area_weights, bilinear_weights
 
 SIZE = (48, 64)
 
@@ -132,21 +132,21 @@ def matrix(taps: ResampleWeights) -> np.ndarray:
 
 
 def test_weights_by_area():
-    taps = area_taps(5, 2, 1, 1)  # the second half of five pixels
+    taps = area_weights(5, 2, 1, 1)  # the second half of five pixels
     assert taps.first == 2
     assert matrix(taps) == pytest.approx(np.array([[0.2, 0.4, 0.4]]))
-    taps = area_taps(6, 3, 1, 2)  # a whole number to one: no pixel more than that
+    taps = area_weights(6, 3, 1, 2)  # a whole number to one: no pixel more than that
     assert (taps.first, taps.n_needed) == (2, 4)
     assert matrix(taps) == pytest.approx(np.array([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
-    assert matrix(area_taps(7, 7, 0, 7)) == pytest.approx(np.eye(7))
+    assert matrix(area_weights(7, 7, 0, 7)) == pytest.approx(np.eye(7))
 
 
 def test_weights_between_two():
-    taps = bilinear_taps(4, 8, 3, 3)  # centres at 1.25, 1.75 and 2.25
+    taps = bilinear_weights(4, 8, 3, 3)  # centres at 1.25, 1.75 and 2.25
     assert taps.first == 1
     assert matrix(taps) == pytest.approx(np.array([[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0.75, 0.25]]))
-    assert matrix(bilinear_taps(4, 8, 0, 1))[0, 0] == 1.0  # before the first pixel's centre
-    last = bilinear_taps(4, 8, 7, 1)  # behind the last one's
+    assert matrix(bilinear_weights(4, 8, 0, 1))[0, 0] == 1.0  # before the first pixel's centre
+    last = bilinear_weights(4, 8, 7, 1)  # behind the last one's
     assert (last.first, last.n_needed) == (3, 1)
 
 

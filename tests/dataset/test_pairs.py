@@ -46,16 +46,16 @@ def test_an_epoch_visits_each_location_equally_often(data):
     some = draws(data, draws_per_location=3)
     assert len(some) == 15
     for epoch in range(3):
-        counts = Counter(some.draw(epoch * 15 + n).location for n in range(15))
+        counts = Counter(some.pair_at(epoch * 15 + n).location for n in range(15))
         assert list(counts.values()) == [3] * 5
 
 
 def test_epochs_differ_and_captures_vary(data):
     some = draws(data)
-    orders = [tuple(some.draw(e * 5 + n).location for n in range(5)) for e in range(4)]
+    orders = [tuple(some.pair_at(e * 5 + n).location for n in range(5)) for e in range(4)]
     assert len(set(orders)) > 1
     first = ("stack", "Bingham", "1.0_0.0")
-    pairs = [p for p in (some.draw(n) for n in range(4000)) if p.location == first]
+    pairs = [p for p in (some.pair_at(n) for n in range(4000)) if p.location == first]
     chosen = Counter((p.source.capture, p.target.capture) for p in pairs)
     assert len(chosen) == 2 * 4  # every SAR with every flight, equally often
     assert min(chosen.values()) > 60  # of 100 expected
@@ -63,14 +63,14 @@ def test_epochs_differ_and_captures_vary(data):
 
 
 def test_a_pair_depends_on_its_position_alone(data):
-    forwards = [draws(data).draw(n).name for n in range(20)]
+    forwards = [draws(data).pair_at(n).name for n in range(20)]
     other = draws(data)
-    assert [other.draw(n).name for n in reversed(range(20))] == forwards[::-1]
-    assert [draws(data, seed=1).draw(n).name for n in range(20)] != forwards
+    assert [other.pair_at(n).name for n in reversed(range(20))] == forwards[::-1]
+    assert [draws(data, seed=1).pair_at(n).name for n in range(20)] != forwards
 
 
 def test_names_and_files(data):
-    pair = draws(data, source="rgb", target="ir", pairing="same_capture").draw(0)
+    pair = draws(data, source="rgb", target="ir", pairing="same_capture").pair_at(0)
     city, location, captures = pair.name.split("/")
     assert (city, location) == pair.location[1:]
     assert captures == f"{pair.source.capture}>{pair.source.capture}"
@@ -80,7 +80,7 @@ def test_names_and_files(data):
 
 def test_same_capture_pairs_rgb_with_its_own_ir(data):
     some = draws(data, source="rgb", target="ir", pairing="same_capture")
-    pairs = [some.draw(n) for n in range(60)]
+    pairs = [some.pair_at(n) for n in range(60)]
     assert all(p.source.capture == p.target.capture for p in pairs)
     assert len({p.source.capture for p in pairs}) == 4
 
@@ -88,8 +88,8 @@ def test_same_capture_pairs_rgb_with_its_own_ir(data):
 def test_nearest_time(data):
     some = draws(data, pairing="nearest_time")
     pairs = {
-        p.source.taken: p.target.taken
-        for p in (some.draw(n) for n in range(200))
+        p.source.acquired_at: p.target.acquired_at
+        for p in (some.pair_at(n) for n in range(200))
         if p.location[2] == "1.0_0.0"
     }
     assert pairs == {"2019-06-11": "2019-06-01", "2022-01-05": "2022-06-01"}
@@ -109,13 +109,13 @@ def test_nearest_time(data):
     ],
 )
 def test_days_apart(a, b, days):
-    one, other = capture("sar", "x", taken=a), capture("rgb", "y", taken=b)
+    one, other = capture("sar", "x", acquired_at=a), capture("rgb", "y", acquired_at=b)
     assert days_apart(one, other) == days_apart(other, one) == pytest.approx(days)
 
 
 def partners(data: Captures, pairing: str) -> dict[str, set[str]]:
     some = table(data, pairing=pairing).train()
-    pairs = [some.draw(n) for n in range(300)]
+    pairs = [some.pair_at(n) for n in range(300)]
     return {
         a: {p.target.capture for p in pairs if p.source.capture == a}
         for a in sorted({p.source.capture for p in pairs})
@@ -124,22 +124,25 @@ def partners(data: Captures, pairing: str) -> dict[str, set[str]]:
 
 def test_nearest_time_goes_by_the_time_of_day():
     sar = [
-        capture("sar", "late", taken="2020-11-04T22:00:00"),
-        capture("sar", "early", taken="2020-11-05T09:00:00"),
+        capture("sar", "late", acquired_at="2020-11-04T22:00:00"),
+        capture("sar", "early", acquired_at="2020-11-05T09:00:00"),
     ]
     rgb = [
-        capture("rgb", "morning", taken="2020-11-04T09:00:00"),
-        capture("rgb", "night", taken="2020-11-05T03:00:00"),
-        capture("rgb", "night2", taken="2020-11-05T03:00:00"),
-        capture("rgb", "day", taken="2020-11-05"),
+        capture("rgb", "morning", acquired_at="2020-11-04T09:00:00"),
+        capture("rgb", "night", acquired_at="2020-11-05T03:00:00"),
+        capture("rgb", "night2", acquired_at="2020-11-05T03:00:00"),
+        capture("rgb", "day", acquired_at="2020-11-05"),
         capture("rgb", "undated"),
     ]
     assert partners(Captures([*sar, *rgb]), "nearest_time") == {"late": {"night", "night2"}, "early": {"day"}}
 
 
 def test_the_nearest_time_is_that_of_the_pairs_which_overlap():
-    sar = [capture("sar", "a", taken="2020-11-04")]
-    rgb = [capture("rgb", "same day", taken="2020-11-04"), capture("rgb", "later", taken="2020-11-09")]
+    sar = [capture("sar", "a", acquired_at="2020-11-04")]
+    rgb = [
+        capture("rgb", "same day", acquired_at="2020-11-04"),
+        capture("rgb", "later", acquired_at="2020-11-09"),
+    ]
     data = Captures([*sar, *rgb], {("a", "same day"): 0.2})
     assert partners(data, "nearest_time") == {"a": {"later"}}
     left_out = table(data).left_out
@@ -153,7 +156,7 @@ def test_a_source_without_partners_is_never_drawn_and_the_others_alike():
     data = Captures([*sar, *rgb], overlaps)
     assert partners(data, "random") == {"b": {"x"}, "c": {"x", "y", "z"}}
     some = table(data).train()
-    chosen = Counter(some.draw(n).source.capture for n in range(2000))
+    chosen = Counter(some.pair_at(n).source.capture for n in range(2000))
     assert abs(chosen["b"] - 1000) < 100  # 4.5 sigma; by pairs it would be 500
 
 
@@ -161,15 +164,15 @@ def test_captures_without_a_date_come_last(tmp_path):
     folder = add_location(tmp_path / "a")
     add_flight(folder, "mosiac")  # mosiac_rgb.tiff, mosiac_ir.tif: no date
     some = draws(ready(tmp_path / "a", tmp_path / "out"), pairing="nearest_time")
-    assert {some.draw(n).target.capture for n in range(20)} == {"flight_20190601"}
+    assert {some.pair_at(n).target.capture for n in range(20)} == {"flight_20190601"}
     mosaics = draws(
         some_data := PreparedData.open(tmp_path / "out"), source="rgb", target="ir", pairing="same_capture"
     )
-    assert {mosaics.draw(n).name.rsplit("/", 1)[1] for n in range(20)} == {
+    assert {mosaics.pair_at(n).name.rsplit("/", 1)[1] for n in range(20)} == {
         "mosaic>mosaic",
         "flight_20190601>flight_20190601",
     }
-    assert heldout(some_data, heldout_fraction=1.0).draw(0).target.mosaic
+    assert heldout(some_data, heldout_fraction=1.0).pair_at(0).target.mosaic
 
 
 def test_held_out_locations_are_apart_and_fixed(data):
@@ -180,7 +183,7 @@ def test_held_out_locations_are_apart_and_fixed(data):
     by_hash = held_out([location[1:] for location in train + held], 0.4)
     assert set(held) == {("stack", *key) for key in by_hash}
     assert held == sorted(held, key=lambda location: held_out_rank(location[1:]))
-    assert {both.train().draw(n).location for n in range(30)} == set(train)
+    assert {both.train().pair_at(n).location for n in range(30)} == set(train)
     other_task = table(data, source="rgb", target="ir", heldout_fraction=0.4)
     assert other_task.locations("heldout") == held
 
@@ -188,8 +191,8 @@ def test_held_out_locations_are_apart_and_fixed(data):
 def test_a_held_out_location_has_one_fixed_pair(data):
     fixed = heldout(data, heldout_fraction=1.0)
     assert len(fixed) == 5
-    names = [fixed.draw(n).name for n in range(5)]
-    assert [fixed.draw(n + 5).name for n in range(5)] == names
+    names = [fixed.pair_at(n).name for n in range(5)]
+    assert [fixed.pair_at(n + 5).name for n in range(5)] == names
     assert "Bingham/1.0_0.0/20190611_UMBRA_GEC>flight_20190601" in names
 
 
@@ -224,7 +227,7 @@ def test_the_archives_own_validation_tiles_are_held_out(tmp_path):
     both = table(data, target="eo", heldout_fraction=0.5)
     assert sorted(both.locations("heldout")) == [("eo_sar", "", f"validation-Gotcha_{n}") for n in range(2)]
     assert len(both.train()) == 4
-    assert both.train().draw(0).name.startswith("train-Gotcha_")
+    assert both.train().pair_at(0).name.startswith("train-Gotcha_")
 
 
 def test_pairs_of_little_overlap_are_left_out(tmp_path):
@@ -235,7 +238,7 @@ def test_pairs_of_little_overlap_are_left_out(tmp_path):
     write_tiff(folder / "east_ir.tif", flat, where=affine(1.0, (400_000.0 + 16, 4_500_000.0)))  # 16 to 63
     data = ready(tmp_path / "a", tmp_path / "out")
     some = table(data, source="sar", target="ir")
-    assert {some.train().draw(n).name.rsplit("/", 1)[1] for n in range(10)} == {"west>full"}
+    assert {some.train().pair_at(n).name.rsplit("/", 1)[1] for n in range(10)} == {"west>full"}
     row = some.left_out.iloc[0]
     assert (row.source, row.target, row.joint_fraction) == ("west", "east", 24 / 64)
     assert len(table(data, source="sar", target="ir", min_overlap=0.3).left_out) == 0
@@ -246,7 +249,7 @@ def test_pairs_of_little_overlap_are_left_out(tmp_path):
 def test_the_least_overlap_is_enough():
     listed = [capture("sar", "a"), *(capture("rgb", name) for name in "xy")]
     some = table(Captures(listed, {("a", "x"): 0.5, ("a", "y"): 0.499999}))
-    assert {some.train().draw(n).target.capture for n in range(20)} == {"x"}
+    assert {some.train().pair_at(n).target.capture for n in range(20)} == {"x"}
     assert some.left_out.values.tolist() == [["stack", "Bingham", "1.0_1.0", "a", "y", 0.499999]]
 
 

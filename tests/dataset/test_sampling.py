@@ -40,7 +40,7 @@ def draws(counts: dict[str, tuple[int, int]], draws_per_location: int = 1, seed:
 def drawn() -> list[tuple[str, str, str]]:
     """(location, source, target) of all pairs of many epochs, in order."""
     some = draws(COUNTS)
-    pairs = (some.draw(n) for n in range(EPOCHS * len(some)))
+    pairs = (some.pair_at(n) for n in range(EPOCHS * len(some)))
     return [(pair.location[2], pair.source.capture, pair.target.capture) for pair in pairs]
 
 
@@ -103,7 +103,7 @@ def test_every_location_is_equally_often_at_every_position_of_an_epoch(drawn):
 
 def test_several_pairs_of_a_location_are_independent():
     some = draws({"a": (4, 5)}, draws_per_location=2)
-    pairs = [some.draw(n).target.capture for n in range(2 * 3000)]
+    pairs = [some.pair_at(n).target.capture for n in range(2 * 3000)]
     together = table_of(list(zip(pairs[::2], pairs[1::2], strict=True)), 5, 5)
     assert chi2_contingency(together).pvalue > LEAST_P_VALUE
     assert chisquare(together.ravel()).pvalue > LEAST_P_VALUE
@@ -111,7 +111,7 @@ def test_several_pairs_of_a_location_are_independent():
 
 def test_seeds_are_independent():
     one, other = (draws({"a": (4, 5)}, seed=seed) for seed in (0, 1))
-    pairs = [(one.draw(n).source.capture, other.draw(n).source.capture) for n in range(3000)]
+    pairs = [(one.pair_at(n).source.capture, other.pair_at(n).source.capture) for n in range(3000)]
     assert chi2_contingency(table_of(pairs, 4, 4)).pvalue > LEAST_P_VALUE
 
 
@@ -124,9 +124,9 @@ def test_epoch_seven_resumed_at_position_1000_is_epoch_seven_run_through():
     sampler = draws(MANY, draws_per_location=3)
     length = len(sampler)
     assert length == 1203
-    whole = [sampler.draw(n) for n in range(8 * length)]
+    whole = [sampler.pair_at(n) for n in range(8 * length)]
     resumed = draws(MANY, draws_per_location=3)
-    assert [resumed.draw(n) for n in range(7 * length + 1000, 8 * length)] == whole[7 * length + 1000 :]
+    assert [resumed.pair_at(n) for n in range(7 * length + 1000, 8 * length)] == whole[7 * length + 1000 :]
     epochs = [whole[epoch * length : (epoch + 1) * length] for epoch in range(8)]
     assert all(
         Counter(p.location for p in epoch) == Counter(p.location for p in epochs[0]) for epoch in epochs
@@ -142,7 +142,7 @@ class Names(Dataset):
 
     def __getitem__(self, n: int):
         image, mask = torch.zeros(1, 1, 1, dtype=torch.uint8), torch.ones(1, 1, 1, dtype=torch.bool)
-        return {"source": image, "target": image, "mask": mask, "name": (n, self.some.draw(n).name)}
+        return {"source": image, "target": image, "mask": mask, "name": (n, self.some.pair_at(n).name)}
 
 
 def images_of(
@@ -241,8 +241,8 @@ def test_both_sides_of_a_split_are_sampled_apart():
     )
     table = PairTable(listed, source="sar", target="rgb", heldout_fraction=0.3)
     train, fixed = table.train(draws_per_location=2), table.heldout()
-    trained = {train.draw(n).location for n in range(2 * len(train))}
-    validated = {pair.location for pair in (fixed.draw(n) for n in islice(range(1000), len(fixed)))}
+    trained = {train.pair_at(n).location for n in range(2 * len(train))}
+    validated = {pair.location for pair in (fixed.pair_at(n) for n in islice(range(1000), len(fixed)))}
     assert trained == set(table.locations("train"))
     assert validated == set(table.locations("heldout"))
     ranks = [held_out_rank(location[1:]) for location in table.locations("heldout")]

@@ -5,7 +5,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from untrained import untrained_sar2rgb
+from untrained import untrained_runs
 
 from pbvs.core.errors import UsageError
 from pbvs.dataset.index import PreparedData
@@ -183,6 +183,14 @@ def test_by_command_on_synthetic_scenes(pbvs, tmp_path):
     assert ended.code == 0, ended.err
     value = json.loads(ended.out)
     assert value["factor"] == pytest.approx(1.17, abs=0.005) and value["by"] == "l2" and value["pixels"] > 0
+    counts = {"images", "locations", "pixels"}
+    errors = {"l1", "l2", "heldout", "present", "table", "mix", "verdict", "candidates", "cities", "flat"}
+    assert value.keys() == {"schema", "task", "by", "factor", "marked"} | counts | errors
+    assert value["heldout"].keys() == {"factors", "l1", "l2"} and value["present"].keys() == {
+        "factor",
+        "l1",
+        "l2",
+    }
     assert tomllib.loads(toml.read_text())["nodes"]["intensity"]["factor"] == value["factor"]
     assert plot.read_text().startswith("<svg") and len(csv.read_text().splitlines()) == len(FACTORS) + 1
     again = pbvs(*command, "--write", toml)
@@ -196,7 +204,7 @@ def test_of_sar2ir_the_colour_is_what_sar2rgb_writes(challenge, pbvs, tmp_path):
 
     from pbvs.pipeline.translator import Translator
 
-    runs = untrained_sar2rgb(challenge, uint16="full", uint16_percent=None, stretches={})
+    runs = untrained_runs(challenge, uint16="full", uint16_percent=None, stretches={})
     ended = pbvs(
         "data", "prepare", challenge.data, tmp_path / "p", "--task", "sar2ir", "--tasks", challenge.tasks
     )

@@ -7,7 +7,7 @@ import tomllib
 import numpy as np
 import pytest
 import torch
-from untrained import record_of, untrained_sar2rgb
+from untrained import record_of, untrained_runs
 
 from pbvs.pipeline.ensemble import least_squares_weights
 from pbvs.systems.pix2pixhd.network import Generator, GeneratorConfig
@@ -41,7 +41,7 @@ def test_weights_are_not_negative_and_equal_members_share():
 
 
 def test_weights_by_the_command(challenge, pbvs, tmp_path):
-    runs = untrained_sar2rgb(challenge, uint16="full", uint16_percent=None, stretches={})
+    runs = untrained_runs(challenge, uint16="full", uint16_percent=None, stretches={})
     node = runs.node_folder("sar2rgb", "pix2pixhd")
     shutil.copy(node / "best.safetensors", node / "last.safetensors")
     command = ("data", "prepare", challenge.data, tmp_path / "p", "--task", "sar2rgb")

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 import torch
 from made_archives import write_tiff
-from untrained import untrained_sar2rgb
+from untrained import untrained_runs
 
 from pbvs.core.errors import ImageError, UsageError
-from pbvs.core.geotiff import place_of
+from pbvs.core.geotiff import read_georeference
 from pbvs.core.pixels import read_image, resize, write_png
 from pbvs.core.process_group import ProcessGroup
 from pbvs.graph.node import InferenceOptions
@@ -33,7 +33,7 @@ def scene(seed, height, width, bands):
 
 @pytest.fixture
 def runs(challenge):
-    return untrained_sar2rgb(challenge, uint16="full", uint16_percent=None, stretches={})
+    return untrained_runs(challenge, uint16="full", uint16_percent=None, stretches={})
 
 
 def translator(challenge, task, runs, part=None, options=None, **overrides):
@@ -135,7 +135,7 @@ def test_a_geotiff_keeps_its_place_on_the_ground(challenge, runs, tmp_path):
         assert result.crs == source.crs and result.shape == (64, 64)
         assert result.bounds == pytest.approx(source.bounds)
         assert np.array_equal(result.read(1), by_task.stored(scene(3, 80, 100, 3))[..., 0])
-    assert place_of(tmp_path / "out" / "1.tiff") is None
+    assert read_georeference(tmp_path / "out" / "1.tiff") is None
     again = translate_folder(by_task, tmp_path / "in", tmp_path / "out", overwrite=False, format="tiff")
     assert again.new_images == 0
 

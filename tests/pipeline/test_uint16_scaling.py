@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from made_archives import write_tiff
-from untrained import untrained_sar2rgb
+from untrained import untrained_runs
 
 from pbvs.core.errors import CheckpointError, ImageError, TaskError, UsageError
-from pbvs.core.pixels import eight_bits, read_image
+from pbvs.core.pixels import read_image, to_uint8
 from pbvs.graph.task_set import TaskSet
 from pbvs.pipeline.node_training import prepare_rules
 from pbvs.pipeline.runs import Runs
@@ -38,32 +38,32 @@ def input_16(tmp_path):
 @pytest.mark.parametrize("task", ["sar2rgb", "sar2ir"])
 def test_the_numbers_are_those_the_network_was_trained_with(challenge, input_16, task):
     """Of sar2ir that network is inside of the task that it contains; its own rule does not matter."""
-    by_percentile = translator(challenge, task, untrained_sar2rgb(challenge, **PERCENTILE))
+    by_percentile = translator(challenge, task, untrained_runs(challenge, **PERCENTILE))
     stored = read_source(input_16, by_percentile)
-    assert np.array_equal(stored, eight_bits(SAR, 900, 7000))
+    assert np.array_equal(stored, to_uint8(SAR, 900, 7000))
     translate_folder(by_percentile, input_16.parent, challenge.root / "out", overwrite=False)
     assert np.array_equal(read_image(challenge.root / "out" / "0.png"), by_percentile.stored(stored))
 
 
 def test_the_network_s_rule_stands_over_the_task_s(challenge, input_16):
     full = {"uint16": "full", "uint16_percent": None, "stretches": {"sar": [0, 65535]}}
-    by_full = translator(challenge, "sar2rgb", untrained_sar2rgb(challenge, **full), sar2rgb="percentile")
-    assert np.array_equal(read_source(input_16, by_full), eight_bits(SAR))
+    by_full = translator(challenge, "sar2rgb", untrained_runs(challenge, **full), sar2rgb="percentile")
+    assert np.array_equal(read_source(input_16, by_full), to_uint8(SAR))
 
 
 def test_each_image_its_own_numbers_of_its_valid_pixels(challenge, tmp_path):
     own = {"uint16": "percentile_image", "uint16_percent": [10, 80], "stretches": {}}
-    by_image = translator(challenge, "sar2rgb", untrained_sar2rgb(challenge, **own))
+    by_image = translator(challenge, "sar2rgb", untrained_runs(challenge, **own))
     image = SAR.copy()
     image[:, :20] = 0  # nodata: joined to a corner
     values = np.sort(image[:, 20:].ravel())
     low, high = (values[int(np.ceil(values.size * part)) - 1] for part in (0.1, 0.8))
     path = write_tiff(tmp_path / "0.tiff", image)
-    assert np.array_equal(read_source(path, by_image), eight_bits(image, low, high))
+    assert np.array_equal(read_source(path, by_image), to_uint8(image, low, high))
 
 
 def test_without_numbers_it_is_an_error_and_8_bits_are_none(challenge, input_16):
-    runs = untrained_sar2rgb(challenge, **PERCENTILE | {"stretches": {"rgb": [1, 2]}})
+    runs = untrained_runs(challenge, **PERCENTILE | {"stretches": {"rgb": [1, 2]}})
     with pytest.raises(ImageError, match="no numbers") as caught:
         read_source(input_16, translator(challenge, "sar2rgb", runs))
     assert caught.value.where == str(input_16)
@@ -74,17 +74,17 @@ def test_without_numbers_it_is_an_error_and_8_bits_are_none(challenge, input_16)
 def test_a_task_without_a_network_has_its_own_rule(challenge, tmp_path):
     rgb = np.random.default_rng(1).integers(500, 9000, (40, 40, 3), dtype=np.uint16)
     path, runs = write_tiff(tmp_path / "0.tiff", rgb), Runs(tmp_path / "none")
-    assert np.array_equal(read_source(path, translator(challenge, "rgb2ir", runs)), eight_bits(rgb))
+    assert np.array_equal(read_source(path, translator(challenge, "rgb2ir", runs)), to_uint8(rgb))
     own = read_source(path, translator(challenge, "rgb2ir", runs, rgb2ir="percentile_image"))
     low, high = np.sort(rgb.ravel())[[47, 4751]]
-    assert np.array_equal(own, eight_bits(rgb, low, high))
+    assert np.array_equal(own, to_uint8(rgb, low, high))
     with pytest.raises(ImageError, match="no numbers"):
         read_source(path, translator(challenge, "rgb2ir", runs, rgb2ir="percentile"))
 
 
 def test_weights_without_a_rule_leave_it_to_the_task(challenge, input_16):
-    runs = untrained_sar2rgb(challenge)
-    assert np.array_equal(read_source(input_16, translator(challenge, "sar2rgb", runs)), eight_bits(SAR))
+    runs = untrained_runs(challenge)
+    assert np.array_equal(read_source(input_16, translator(challenge, "sar2rgb", runs)), to_uint8(SAR))
     with pytest.raises(ImageError, match="no numbers"):
         read_source(input_16, translator(challenge, "sar2rgb", runs, sar2rgb="percentile"))
 
@@ -114,7 +114,7 @@ def test_training_keeps_the_numbers_and_translation_uses_them(challenge, pbvs):
     node = runs / "sar2eo" / "pix2pixhd"
     for record in (RunRecord.read(node), read_record(node / "best.safetensors")):
         assert {key: getattr(record, key) for key in expected} == expected
-    for name, image in (("sixteen", values[0]), ("eight", eight_bits(values[0], low, high))):
+    for name, image in (("sixteen", values[0]), ("eight", to_uint8(values[0], low, high))):
         (challenge.root / name).mkdir()
         cv2.imwrite(str(challenge.root / name / "0.png"), image)
         folders = ("--inputs", challenge.root / name, "--out", challenge.root / f"{name}_out")

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.env import get_gdal_config
 
 from pbvs.core.errors import DataError, ImageError, UsageError
-from pbvs.core.pixels import eight_bits, no_georeference_warnings, resize, write_png
+from pbvs.core.pixels import no_georeference_warnings, resize, to_uint8, write_png
 from pbvs.prepare import capture, capture_source, rasters_tiff, validity, warp_place
 from pbvs.prepare.capture import Made, make_capture, value_histogram
 from pbvs.prepare.capture_source import opened_source
@@ -106,11 +106,11 @@ def test_a_shift_by_parts_of_a_pixel_of_the_grid(tmp_path, crs):
 def test_sixteen_bits_are_stretched_after_warping(tmp_path):
     image = noise(64, 64, 1, np.uint16)
     source = write_tiff(tmp_path / "a.tif", image)
-    assert np.array_equal(made(source, grid())[1], eight_bits(image))
+    assert np.array_equal(made(source, grid())[1], to_uint8(image))
     stretched = made(source, grid(), stretch=(9000.0, 40000.0))[1]
-    assert np.array_equal(stretched, eight_bits(image, 9000.0, 40000.0))
+    assert np.array_equal(stretched, to_uint8(image, 9000.0, 40000.0))
     half = made(source, grid().at_size((32, 32)), stretch=(9000.0, 40000.0))[1]
-    assert np.array_equal(half, eight_bits(resize(image, (32, 32)), 9000.0, 40000.0))
+    assert np.array_equal(half, to_uint8(resize(image, (32, 32)), 9000.0, 40000.0))
     image[:40] = 0
     told, values, valid = made(write_tiff(tmp_path / "b.tif", image, nodata=0), grid(), stretch=(1.0, 2.0))
     assert told.valid_fraction == 0.375
@@ -127,7 +127,7 @@ def test_tiles_stay_as_they_are(tmp_path):
         (tmp_path / "a.png", tile),
         (write_tiff(tmp_path / "b.tif", tile, crs=None), tile),
         (write_tiff(tmp_path / "c.tif", tile, nodata=0), tile),
-        (write_tiff(tmp_path / "d.tif", deep, crs=None), eight_bits(deep)),
+        (write_tiff(tmp_path / "d.tif", deep, crs=None), to_uint8(deep)),
     ):
         told, values, valid = made(source, None)
         assert (told.height_px, told.width_px, told.valid_fraction) == (37, 51, 1.0)

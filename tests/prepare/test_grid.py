@@ -10,7 +10,7 @@ from rasterio.transform import Affine
 
 from pbvs.core.errors import ImageError
 from pbvs.core.pixels import resize
-from pbvs.prepare.grid import Grid, mapped, mean_of_valid, open_tiff, resized_with_validity
+from pbvs.prepare.grid import Grid, apply_affine, masked_mean, open_tiff, resize_masked
 
 CORNER = (400_000.0, 4_500_000.0)
 
@@ -56,17 +56,17 @@ def test_pixels_are_the_same_only_when_all_of_them_are():
 
 def test_mapped_is_the_affine_of_each_point():
     points = np.array([(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (2.0, 3.0)])
-    found = mapped(Affine(2.0, 1.0, 100.0, 0.5, -3.0, 900.0), points)
+    found = apply_affine(Affine(2.0, 1.0, 100.0, 0.5, -3.0, 900.0), points)
     assert found.tolist() == [[100, 900], [102, 900.5], [101, 897], [107, 892]]
 
 
 def test_means_of_valid_pixels():
     weights = np.array([[1.0, 0.75, 0.5, 0.5000001, 0.0]])
     values = np.array([[200.0, 150.0, 100.0, 100.0, 0.0]])[:, :, None]
-    means, valid = mean_of_valid(values.astype(np.float32), weights.astype(np.float32), np.dtype(np.uint8))
+    means, valid = masked_mean(values.astype(np.float32), weights.astype(np.float32), np.dtype(np.uint8))
     assert means[:, :, 0].tolist() == [[200, 200, 0, 0, 0]]
     assert valid.tolist() == [[True, True, False, False, False]]
-    high, _ = mean_of_valid(np.full((1, 1, 1), 65536.4), np.ones((1, 1)), np.dtype(np.uint16))
+    high, _ = masked_mean(np.full((1, 1, 1), 65536.4), np.ones((1, 1)), np.dtype(np.uint16))
     assert high.dtype == np.uint16
     assert high[0, 0, 0] == 65535
 
@@ -75,14 +75,14 @@ def test_resizing_leaves_nodata_out():
     image = np.full((64, 64, 1), 180, np.uint8)
     image[:, 33:] = 0
     valid = image[:, :, 0] > 0
-    small, kept = resized_with_validity(image, valid, (32, 32))
+    small, kept = resize_masked(image, valid, (32, 32))
     assert set(np.unique(small)) == {0, 180}
     assert kept[:, :16].all()
     assert not kept[:, 16:].any()  # column 16 is half valid: not over half
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     whole = np.ones((64, 64), bool)
-    assert np.array_equal(resized_with_validity(noise, whole, (20, 24))[0], resize(noise, (20, 24)))
-    assert resized_with_validity(noise, whole, (64, 64))[0] is noise
+    assert np.array_equal(resize_masked(noise, whole, (20, 24))[0], resize(noise, (20, 24)))
+    assert resize_masked(noise, whole, (64, 64))[0] is noise
 
 
 def test_what_is_no_tiff_is_an_error_that_names_the_file(tmp_path):

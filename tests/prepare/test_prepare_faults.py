@@ -33,15 +33,15 @@ def vanishing(monkeypatch):
     """Deletes the named files right after the archives were scanned."""
 
     def vanish(*paths: Path) -> None:
-        real = module.look
+        real = module.scan_files
 
-        def look(root, *given):
+        def scan_files(root, *given):
             found = real(root, *given)
             for path in paths:
                 path.unlink()
             return found
 
-        monkeypatch.setattr(module, "look", look)
+        monkeypatch.setattr(module, "look", scan_files)
 
     return vanish
 

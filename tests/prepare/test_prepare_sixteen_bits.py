@@ -8,7 +8,7 @@ from made_archives import add_flight, location_in, write_tiff
 from prepared_trees import corrupted, prepared, whole_tree
 
 from pbvs.core.errors import DataError, UsageError
-from pbvs.core.pixels import eight_bits
+from pbvs.core.pixels import to_uint8
 from pbvs.dataset.index import PreparedData
 from pbvs.prepare import histograms
 from pbvs.prepare.prepare import PrepareRules
@@ -57,7 +57,7 @@ def test_percentile_has_one_stretch_per_sensor(archives, tmp_path):
     # 8192 values, half of them 60,000: 1 % is the 82nd smallest.
     low, high = 1000 + 8 * 81, 60_000
     assert done.stretches == {"stack/sar": (low, high), "stack/rgb": (500, 501)}
-    assert np.array_equal(sar(out), eight_bits(RAMP, low, high))
+    assert np.array_equal(sar(out), to_uint8(RAMP, low, high))
     for capture in ("b_GEC", "d_GEC"):
         row = index_row(out, capture)
         assert (row.stretch_low, row.stretch_high) == (low, high)
@@ -110,7 +110,7 @@ def test_percentile_image_has_each_image_its_own(archives, tmp_path):
         low, high = np.sort(image.ravel())[[40, 4055]]
         row = index_row(out, capture)
         assert (row.stretch_low, row.stretch_high) == (low, high)
-        assert np.array_equal(sar(out, capture), eight_bits(image, low, high))
+        assert np.array_equal(sar(out, capture), to_uint8(image, low, high))
     assert json.loads((out / "prepared.json").read_text())["stretches"] == {}
 
 

@@ -175,8 +175,8 @@ def test_without_sar_the_others_are_drawn_over_the_first_rgb(tmp_path, texts):
 
 
 def test_the_reference_is_the_mosaic_even_if_newer(tmp_path, texts):
-    rgb = captures_at(tmp_path, "rgb", {"a": scene()}, taken="2019-01-01")
-    mosaic = captures_at(tmp_path, "rgb", {"mosaic": scene()}, taken="2022-01-01", mosaic=True)
+    rgb = captures_at(tmp_path, "rgb", {"a": scene()}, acquired_at="2019-01-01")
+    mosaic = captures_at(tmp_path, "rgb", {"mosaic": scene()}, acquired_at="2022-01-01", mosaic=True)
     page(LOCATION, [*rgb, *mosaic])
     assert "RGB over RGB mosaic" in texts
 

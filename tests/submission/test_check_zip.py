@@ -103,7 +103,7 @@ def test_each_fault_is_reported_with_path_and_hint(name, tmp_path, inputs):
     assert not report.good
     same = [p for p in report.problems if p.kind == case.kind and p.path == case.path and case.what in p.what]
     assert same, report.text()
-    assert any(case.hint in p.cure for p in same), report.text()
+    assert any(case.hint in p.hint for p in same), report.text()
 
 
 @pytest.mark.parametrize("name", ["one top folder", "two top folders"])

@@ -14,7 +14,7 @@ BINGHAM = ("stack", "Bingham", "1.0_1.0")
 def capture(modality: str, name: str, location_key: tuple[str, str, str] = BINGHAM, **more: Any) -> Capture:
     """A fully valid capture without a date; `more` as in `Capture`."""
     family, city, location = location_key
-    defaults = {"mosaic": False, "taken": "", "split": "train", "file": f"{name}.tif"}
+    defaults = {"mosaic": False, "acquired_at": "", "split": "train", "file": f"{name}.tif"}
     size = {"height_px": 4, "width_px": 4, "valid_fraction": 1.0}
     where = {"root": Path(), "family": family, "city": city, "location": location}
     return Capture(**(where | {"modality": modality, "capture": name} | defaults | size | more))

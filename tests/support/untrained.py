@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pbvs.graph.task_set import TaskSet
+from pbvs.pipeline.node_training import working_size_px
 from pbvs.pipeline.runs import Runs
 from pbvs.systems.pix2pixhd.network import Generator
 from pbvs.training.checkpoint import save_weights
@@ -24,12 +25,16 @@ def record_of(**fields: Any) -> RunRecord:
     return RunRecord(**(empty | fields))
 
 
-def untrained_sar2rgb(challenge: Any, **fields: Any) -> Runs:
-    """Runs with random weights of a challenge's sar2rgb; `fields` of its record are set."""
-    config = TaskSet(challenge.tasks).spec("sar2rgb").nodes["pix2pixhd"].config
+def untrained_runs(challenge: Any, task: str = "sar2rgb", **fields: Any) -> Runs:
+    """Runs with random weights of a challenge's task; `fields` of their records are set."""
+    graph, runs = TaskSet(challenge.tasks).graph(task), Runs(challenge.root / "runs")
     torch.manual_seed(3)
-    runs = Runs(challenge.root / "runs")
-    node = {"task": "sar2rgb", "node": "pix2pixhd", "bands": {"source": 1, "target": 3}}
-    record = record_of(**node, config=config.of_training(), **fields)
-    save_weights(runs.weights_file("sar2rgb", "pix2pixhd"), {"G": Generator(config.generator, 1, 3)}, record)
+    for node in graph.trained:
+        bands, config = graph.view_bands(node), node.config
+        record = record_of(
+            **{"task": task, "node": node.name, "bands": bands, "config": config.of_training()},
+            **{"size_px": working_size_px(graph.spec, node), **fields},
+        )
+        network = Generator(config.generator, bands["source"], bands["target"])
+        save_weights(runs.weights_file(task, node.name), {"G": network}, record)
     return runs
