@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ _CROPS, _PARTNERS = 2, 4  # keep the random numbers of crops and partners apart 
 _PARTNER_TRIES = 16
 
 Size = tuple[int, int]  # height, width
+Entry = tuple[str, int]  # what is read: an image of the pair, and how many times smaller
+Key = tuple[Size, Size, int]
 Derive = Callable[[Capture], Capture]
 
 
@@ -82,6 +85,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         self.sampler, self.size_px, self.crop_px = sampler, size_px, crop_px
         self.flips, self.seed, self.min_valid = flips, seed, min_valid
         self.views, self.paired, self.derived = dict(views), paired, dict(derived or {})
+        self._entries: dict[str, Entry] = {name: (view.of, view.read_low) for name, view in views.items()}
         self.source_size_px = source_size_px or size_px
 
     def __len__(self) -> int:
@@ -98,19 +102,22 @@ class PairDataset(Dataset[dict[str, Any]]):
             cv2.setNumThreads(0)  # OpenCV's own threads can lock up after a fork
         pair = self.sampler.pair_at(n)
         rng = np.random.default_rng([_CROPS, self.seed, n])
-        captures = {of: self._capture(of, pair) for of in sorted({view.of for view in self.views.values()})}
+        captures = {entry: self._capture(entry[0], pair) for entry in sorted(self._entries.values())}
+        target = self._entries[TARGET]
         if self.paired:
-            images, mask = self._cut(captures, rng)
+            images, mask = self._cut(captures, target, rng)
         else:
-            partner = self._partner(n, pair)
-            images, _ = self._cut({of: c for of, c in captures.items() if of != TARGET}, rng)
-            target, mask = self._cut({TARGET: partner.target}, rng)
-            images |= target
+            others = {entry: capture for entry, capture in captures.items() if entry != target}
+            images, _ = self._cut(others, min(others), rng)
+            of_partner, mask = self._cut({target: self._partner(n, pair).target}, target, rng)
+            images |= of_partner
         item: dict[str, Any] = {
-            name: _tensor(view.apply(images[view.of], self.seed, n)) for name, view in self.views.items()
+            name: _tensor(view.apply(images[self._entries[name]], self.seed, n))
+            for name, view in self.views.items()
         }
-        if (low := self.views[TARGET].low) > 1:
-            mask = reduced(mask.astype(np.float32)[:, :, None], low, "area")[:, :, 0] > 0.5
+        height, width = item[TARGET].shape[1:]
+        if mask.shape != (height, width):  # a target reduced by another filter
+            mask = reduced(mask.astype(np.float32)[:, :, None], self.views[TARGET].low, "area")[:, :, 0] > 0.5
         return {**item, "mask": _tensor(mask[:, :, None]), "name": pair.name}
 
     def _capture(self, of: str, pair: Pair) -> Capture:
@@ -128,47 +135,52 @@ class PairDataset(Dataset[dict[str, Any]]):
                 break
         return other
 
-    def _cut(self, captures: Mapping[str, Capture], rng: np.random.Generator) -> tuple[dict[str, Any], Mask]:
-        """One crop of all captures, flipped alike, and where all of them are valid."""
+    def _cut(
+        self, captures: Mapping[Entry, Capture], target: Entry, rng: np.random.Generator
+    ) -> tuple[dict[Entry, Any], Mask]:
+        """One crop of all captures, flipped alike, and where all are valid, at the size of `target`."""
         crops, valid = self._draw_crop(captures, rng)
-        images: dict[str, NDArray] = {}
-        mask: Mask | None = None
-        for name, capture in captures.items():
-            key = self._key(name, capture)
-            images[name], shown = crops[key].cut(read_values(capture.path, crops[key].box), valid[key])
-            if mask is None or shown.shape == mask.shape:
-                mask = shown if mask is None else mask & shown
-            elif name == TARGET:
-                mask = _nearest(mask, shown.shape[:2]) & shown
-            else:
-                mask &= _nearest(shown, mask.shape[:2])
-        assert mask is not None
+        images: dict[Entry, NDArray] = {}
+        masks: dict[Entry, Mask] = {}
+        for entry, capture in captures.items():
+            key = self._key(entry, capture)
+            values = read_values(capture.path, crops[key].box)
+            images[entry], masks[entry] = crops[key].cut(values, valid[key])
+        size_px = images[target].shape[:2]
+        mask = np.logical_and.reduce(
+            [mask if mask.shape == size_px else _nearest(mask, size_px) for mask in masks.values()]
+        )
         if self.flips:
             flipped = _flip([*images.values(), mask[:, :, None]], rng)
             images, mask = dict(zip(images, flipped[:-1], strict=True)), flipped[-1][:, :, 0]
         return images, mask
 
-    def _key(self, name: str, capture: Capture) -> tuple[Size, Size]:
-        """Stored and working size: captures that agree in both are cut with one mask."""
-        size_px = self.size_px if name == TARGET else self.source_size_px
-        return (capture.height_px, capture.width_px), size_px
+    def _key(self, entry: Entry, capture: Capture) -> Key:
+        """What two captures must agree in to be cut with one mask: stored and working size, and factor."""
+        of, low = entry
+        height, width = self.size_px if of == TARGET else self.source_size_px
+        return (capture.height_px, capture.width_px), (max(1, height // low), max(1, width // low)), low
 
     def _draw_crop(
-        self, captures: Mapping[str, Capture], rng: np.random.Generator
-    ) -> tuple[dict[Any, Crop], dict[Any, Mask]]:
+        self, captures: Mapping[Entry, Capture], rng: np.random.Generator
+    ) -> tuple[dict[Key, Crop], dict[Key, Mask]]:
         """A crop, and where all captures of one stored size are valid in its box; only that box is read."""
         _check_one_grid(captures)
-        keys = {name: self._key(name, capture) for name, capture in captures.items()}
+        keys = {entry: self._key(entry, capture) for entry, capture in captures.items()}
+        step = math.lcm(*(low for _, _, low in keys.values()))
 
-        def at(top: int, left: int, size: Size | None) -> tuple[dict[Any, Crop], dict[Any, Mask]]:
-            crops = {key: Crop(top, left, *(size or key[1]), key[1], key[0]) for key in keys.values()}
-            valid = {}
-            for key, crop in crops.items():
-                valid[key] = np.ones(crop.box_px, bool)
-                for name, capture in captures.items():
+        def at(top: int, left: int, size: int | None) -> tuple[dict[Key, Crop], dict[Key, Mask]]:
+            top, left = top - top % step, left - left % step
+            crops, valid = {}, {}
+            for key in keys.values():
+                stored_px, size_px, low = key
+                part = size_px if size is None else (size // low, size // low)
+                crops[key] = Crop(top // low, left // low, *part, size_px, stored_px)
+                valid[key] = np.ones(crops[key].box_px, bool)
+                for entry, capture in captures.items():
                     # Whatever is stored at one size counts together, also where working sizes differ.
-                    if keys[name][0] == key[0] and capture.valid_fraction < 1.0:
-                        valid[key] &= read_valid(capture.path, crop.box)
+                    if keys[entry][0] == stored_px and capture.valid_fraction < 1.0:
+                        valid[key] &= read_valid(capture.path, crops[key].box)
             return crops, valid
 
         if self.crop_px is None:
@@ -179,14 +191,14 @@ class PairDataset(Dataset[dict[str, Any]]):
                 top, left = (int(rng.integers(side - self.crop_px + 1)) for side in self.size_px)
             else:
                 top, left = self._search_corner(captures, rng)
-            crops, valid = at(top, left, (self.crop_px, self.crop_px))
+            crops, valid = at(top, left, self.crop_px)
             fraction = min(crop.valid_fraction(valid[key]) for key, crop in crops.items())
             if fraction >= self.min_valid:
                 return crops, valid
             tried.append((fraction, -n_tried, crops, valid))
         return max(tried, key=lambda one: one[:2])[2:]  # nowhere is enough: the most there is
 
-    def _search_corner(self, captures: Mapping[str, Capture], rng: np.random.Generator) -> Size:
+    def _search_corner(self, captures: Mapping[Entry, Capture], rng: np.random.Generator) -> Size:
         """Top and left of a crop that is valid enough, by the whole masks read coarsely."""
         assert self.crop_px is not None
         smallest = min((capture.height_px, capture.width_px) for capture in captures.values())
@@ -200,11 +212,12 @@ class PairDataset(Dataset[dict[str, Any]]):
         return int(top), int(left)
 
 
-def _check_one_grid(captures: Mapping[str, Capture]) -> None:
+def _check_one_grid(captures: Mapping[Entry, Capture]) -> None:
     """Source and target of one location lie on one grid."""
-    if not {SOURCE, TARGET} <= set(captures):
+    by_name = {of: capture for (of, _), capture in captures.items()}
+    if not {SOURCE, TARGET} <= set(by_name):
         return
-    source, target = captures[SOURCE], captures[TARGET]
+    source, target = by_name[SOURCE], by_name[TARGET]
     sizes = [(capture.height_px, capture.width_px) for capture in (source, target)]
     if sizes[0] != sizes[1]:
         raise ImageError(
@@ -226,12 +239,11 @@ def _tensor(image: NDArray) -> torch.Tensor:
 def _flip(images: list[NDArray], rng: np.random.Generator) -> list[NDArray]:
     """Mirrors up-down and left-right at random and, if square, turns by a quarter; all `H,W,C` alike."""
     up_down, left_right, quarter = (bool(rng.integers(2)) for _ in range(3))
-    height, width = images[0].shape[:2]
     if up_down:
         images = [image[::-1] for image in images]
     if left_right:
         images = [image[:, ::-1] for image in images]
-    if quarter and height == width:
+    if quarter and all(image.shape[0] == image.shape[1] for image in images):
         images = [image.transpose(1, 0, 2) for image in images]
     return images
 

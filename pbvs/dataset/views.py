@@ -20,33 +20,45 @@ _BLUR_SIGMA_PX, _NOISE_SIGMA = (0.2, 2.0), (1.0, 20.0)  # of `degraded`: ranges;
 
 
 class View(Config):
-    """One image of a pair as a network sees it; the steps are taken in the order of the fields."""
+    """One image of a pair as a network sees it: reduced, then gray, then degraded."""
 
     of: str = Field(default=SOURCE, description="`source` or `target` of the task, or an upstream node")
     gray: bool = Field(default=False, description="luma of ITU-R BT.601; one band stays as it is")
     low: int = Field(default=1, ge=1, description="the factor by which the image is reduced; 1: not")
-    filter: Filter = Field(default="area", description="by which `low` reduces; bilinear: not anti-aliased")
+    filter: Filter = Field(
+        default="area",
+        description="by which `low` reduces. area: the stored image is resampled once, straight to the low "
+        "size; bilinear (not anti-aliased) and bicubic: the image at the node's size is reduced",
+    )
     degraded: bool = Field(
         default=False, description="a Gaussian blur and Gaussian noise of random strength, drawn per image"
     )
 
     @property
+    def read_low(self) -> int:
+        """The factor below the node's size at which the stored image is read."""
+        return self.low if self.filter == "area" else 1
+
+    @property
     def described(self) -> str:
         """In a few words, for `pbvs tasks show`."""
         low = f"1/{self.low} by {self.filter}"
-        steps = ((self.gray, "gray"), (self.low > 1, low), (self.degraded, "degraded"))
+        steps = ((self.low > 1, low), (self.gray, "gray"), (self.degraded, "degraded"))
         return ", ".join([self.of, *(step for is_on, step in steps if is_on)])
 
     def bands(self, of_bands: int) -> int:
         """Bands of the view, made of an image of `of_bands`."""
         return 1 if self.gray else of_bands
 
-    def apply(self, image: Image8, seed: int, n: int) -> Image8:
-        """The view `h,w,c uint8` of an image `H,W,C uint8`, item `n` of a dataset with this seed."""
-        if self.gray:
-            image = luma(image)
-        if self.low > 1:
+    def plain(self, image: Image8) -> Image8:
+        """The view `h,w,c uint8` without degradation, of an image `H,W,C uint8` read at `read_low`."""
+        if self.low > self.read_low:
             image = reduced(image, self.low, self.filter)
+        return luma(image) if self.gray else image
+
+    def apply(self, image: Image8, seed: int, n: int) -> Image8:
+        """As `plain`, degraded where that is asked for: item `n` of a dataset with this seed."""
+        image = self.plain(image)
         if self.degraded:
             import numpy as np
 

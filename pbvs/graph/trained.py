@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pbvs.core.errors import CheckpointError, UsageError
-from pbvs.dataset.views import SOURCE, luma
+from pbvs.dataset.views import SOURCE
 from pbvs.graph.node import InferenceOptions, NodeContext, NodeKind, Operator
 from pbvs.systems.config import InferenceConfig, TrainedConfig
 from pbvs.systems.registry import SystemRecord, system_named
@@ -42,21 +42,21 @@ def prepare_trained(config: TrainedConfig, context: NodeContext) -> Operator:
 
 
 def _member(record: RunRecord, states: dict[str, dict[str, Tensor]], context: NodeContext) -> Member:
-    from pbvs.graph.picture import Sources
+    import torch
+
+    from pbvs.core import pixels
 
     translation, system = load_translation(record, states), system_named(record.system)
     for network in translation.networks.values():
         network.to(context.device)
     config = system.config.model_validate(record.config)
     view = system.views_of(config)[SOURCE]
-    input_px = (record.size_px[0] // view.low, record.size_px[1] // view.low)
+    read_px = (record.size_px[0] // view.read_low, record.size_px[1] // view.read_low)
 
     def translate(picture: Picture, orientation: int) -> Tensor:
-        images = picture.stored(input_px)
-        if view.gray:
-            images = [luma(image) for image in images]
-        turned = turn(Sources(images).float255(input_px), orientation)
-        return undo(run(translation, turned, context.options), orientation)
+        images = [view.plain(image) for image in picture.stored(read_px)]
+        whole = torch.cat([pixels.float255_from_stored(image) for image in images])
+        return undo(run(translation, turn(whole, orientation), context.options), orientation)
 
     return translate
 

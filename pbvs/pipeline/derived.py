@@ -53,16 +53,14 @@ class DerivedCaptures:
         self.folder = run_folder.with_name(f"{run_folder.name}.derived")
         self.device = device
 
-    def upstream_weights(self) -> dict[str, Path]:
-        """The weights files that decide these captures, by node.
+    def provenance(self) -> dict[str, str]:
+        """What decides these captures, by fingerprint per node.
 
         Raises:
             CheckpointError: an upstream node is not trained yet.
         """
-        weights: dict[str, Path] = {}
-        for node in self.nodes:
-            weights |= self._translator(node, torch.device("cpu")).weights
-        return weights
+        cpu = torch.device("cpu")
+        return {f"upstream {n}": fingerprint(self._translator(n, cpu).provenance()) for n in self.nodes}
 
     def make(self, pairs: PairTable, report: Report, fabric: Fabric) -> dict[str, Derive]:
         """Translates every source capture that is missing; the processes share the work.

@@ -125,10 +125,6 @@ class NodeTraining:
         if init is not None and not init.is_file():
             raise self._no_init_weights(init)
         data = PreparedData.open(self.prepared).fingerprint
-        upstream = {
-            f"weights of {name}": sha256_of_file(path)
-            for name, path in sorted(self.derived(None).upstream_weights().items())
-        }
         return {
             "task settings": fingerprint(self.settings()),
             "training data": data,
@@ -138,7 +134,7 @@ class NodeTraining:
             "precision": self.precision,
             "system": f"{self.node.use} version {self.system.version}",
             "training": f"version {TRAINING}",
-            **upstream,
+            **self.derived(None).provenance(),
         }
 
     def derived(self, device: torch.device | None) -> DerivedCaptures:

@@ -17,7 +17,6 @@ from pbvs.core.files import fingerprint, write_json
 from pbvs.dataset.index import PreparedData
 from pbvs.dataset.pair_dataset import Derive, PairDataset
 from pbvs.dataset.pairs import PairTable
-from pbvs.dataset.views import SOURCE, TARGET
 from pbvs.perceptual.metric_weight_files import disclaimer
 from pbvs.pipeline.node_training import NodeTraining, validation_size_px
 from pbvs.pipeline.pair_table import heldout_pairs, pair_table
@@ -238,16 +237,13 @@ def _validator(
             f"{training.name}: validated at {size_px[0]} x {size_px[1]} px, the prepared size; the task's is "
             f"{spec.size_px[0]} x {spec.size_px[1]}: --validation-data names a folder prepared at that size"
         )
-    low = views[SOURCE].low
-    # A source of its own is resampled once, straight to the size that the network reads.
-    whole = {n: v if v.of == TARGET else v.model_copy(update={"low": 1}) for n, v in views.items()}
     dataset = PairDataset(
         sampler,
         size_px=size_px,
         flips=False,
-        views=whole,
+        views={name: view.model_copy(update={"degraded": False}) for name, view in views.items()},
         derived=derived,
-        source_size_px=(training.size_px[0] // low, training.size_px[1] // low),
+        source_size_px=training.size_px,
     )
     scorer = Scorer(training.metric_weights, device=fabric.device)
     return Validator(dataset, n_images, scorer, training.folder / "samples", size_px)

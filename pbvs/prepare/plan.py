@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pbvs.archives.layouts import FAMILIES, MODALITIES, PREPARED_MARK
 from pbvs.archives.scan import Problem, ScannedImage
+from pbvs.core import versions
 from pbvs.core.errors import DataError, ImageError, UsageError, did_you_mean
 from pbvs.core.files import fingerprint
 from pbvs.prepare.grid import Grid
@@ -215,7 +216,7 @@ def plan_items(
         percent = own_percent if is_16_bit else None
         parts = (grid_fingerprint, stretch, percent)
         if parts not in recipes:
-            recipes[parts] = fingerprint([SCHEMA, *parts])
+            recipes[parts] = fingerprint([SCHEMA, *parts, *versions.later(versions.PREPARE)])
         items.append(Item(image, e.path.as_posix(), out, grid, stretch, percent, "", recipes[parts]))
     return sorted(items, key=lambda item: item.out), problems
 

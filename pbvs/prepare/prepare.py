@@ -27,6 +27,7 @@ import rasterio
 import pbvs
 from pbvs.archives.layouts import FAMILIES, PREPARED_MARK, Family, Modality
 from pbvs.archives.scan import Problem, Progress, ScannedImage, scan_files
+from pbvs.core import versions
 from pbvs.core.errors import DataError
 from pbvs.core.files import remove_partials, write_json
 from pbvs.core.pixels import no_georeference_warnings
@@ -157,6 +158,7 @@ def _open_folder(
     merge_journals(out)
     about = {
         "schema": SCHEMA,
+        "prepare": versions.PREPARE,
         "complete": False,
         "source": root.resolve().name,
         "modalities": list(request.modalities),

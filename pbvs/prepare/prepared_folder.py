@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pbvs.archives.layouts import PREPARED_MARK
+from pbvs.core import versions
 from pbvs.core.errors import DataError
 from pbvs.core.files import fingerprint
 
@@ -122,4 +123,5 @@ def fingerprint_of(table: pd.DataFrame, about: dict[str, Any]) -> str:
     """`data_fingerprint` of the index and `prepared.json` as read."""
     columns = ["path", "source_sha256", *INDEX_COLUMNS[-4:]]
     rows = table[columns].to_csv(index=False, lineterminator="\n")
-    return fingerprint([about["schema"], about["rules"], about["size_px"], about.get("stretches", {}), rows])
+    settings = [about["schema"], about["rules"], about["size_px"], about.get("stretches", {})]
+    return fingerprint([*settings, rows, *versions.later(about.get("prepare", 1))])

@@ -275,3 +275,14 @@ def test_real_sar_lies_on_its_optical_grid(tmp_path):
     assert abs(south) < 2
     (_, _), off_grid = cv2.phaseCorrelate(np.rot90(sar).copy(), rgb, window)
     assert off_grid < 0.1
+
+
+def test_a_later_version_makes_captures_anew_and_is_other_data(archives, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = prepared(archives, out)
+    assert prepared(archives, out).n_made == 0
+    monkeypatch.setattr("pbvs.core.versions.PREPARE", 2)
+    later = prepared(archives, out)
+    assert later.n_made == first.n_made
+    assert later.fingerprint != first.fingerprint
+    assert prepared(archives, out).n_made == 0
