@@ -89,8 +89,8 @@ def measured(side: Side) -> dict[str, Any]:
     )
     if ended.returncode:
         raise SystemExit(f"{as_text(side)}\n{ended.stderr}")
-    told: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return result
 
 
 def merged(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -121,17 +121,17 @@ def table(size_px: int, ladder: list[Rung], found: dict[str, dict[str, Any]]) ->
     yield "| step | seconds | images/s | ratio | processor s | peak GB | " + " | ".join(PARTS) + " |"
     yield "| --- " * (6 + len(PARTS)) + "|"
     for rung in ladder:
-        told = found[rung.name]
-        ratio = found[rung.against]["seconds"] / told["seconds"]
+        result = found[rung.name]
+        ratio = found[rung.against]["seconds"] / result["seconds"]
         against = "" if rung.against == "official, fp32" else " of bf16"
         cells = [
             rung.name,
-            f"{told['seconds']:.3f}",
-            f"{1 / told['seconds']:.3g}",
+            f"{result['seconds']:.3f}",
+            f"{1 / result['seconds']:.3g}",
             f"{ratio:.2f} x{against}",
-            f"{told['cpu_seconds']:.2f}",
-            f"{told['peak_bytes'] / 1e9:.1f}",
-            *(f"{told['parts'][part]:.3f}" for part in PARTS),
+            f"{result['cpu_seconds']:.2f}",
+            f"{result['peak_bytes'] / 1e9:.1f}",
+            *(f"{result['parts'][part]:.3f}" for part in PARTS),
         ]
         yield f"| {' | '.join(cells)} |"
     yield ""

@@ -109,10 +109,10 @@ def gray(size_px: int) -> list[str]:
         from PIL import Image
 
         image = Image.fromarray(rgb[:16])
-        made = Image.new("L", image.size)
+        pred = Image.new("L", image.size)
         for y in range(16):
             for x in range(size_px):
-                made.putpixel((x, y), min(255, round(FACTOR * sum(image.getpixel((x, y))) / 3)))
+                pred.putpixel((x, y), min(255, round(FACTOR * sum(image.getpixel((x, y))) / 3)))
 
     assert np.array_equal(apply_lut(rgb, table)[..., 0], floats())
     sides = {
@@ -140,11 +140,11 @@ def folders(folder: Path, environment: dict[str, str]) -> list[str]:
         cv2.imwrite(str(folder / "in" / f"{i}.tiff"), scene(i, 1332, 1291))
     times: dict[str, list[float]] = {"plain": [], "pbvs": []}
     for n in range(3):
-        words = [str(folder / "in"), str(folder / f"plain{n}")]
-        times["plain"].append(seconds_of([sys.executable, "-c", FOLDER_LOOP, *words], environment))
-        words = ["translate", "rgb2ir", "--inputs", str(folder / "in"), "--out", str(folder / f"pbvs{n}")]
+        args = [str(folder / "in"), str(folder / f"plain{n}")]
+        times["plain"].append(seconds_of([sys.executable, "-c", FOLDER_LOOP, *args], environment))
+        args = ["translate", "rgb2ir", "--inputs", str(folder / "in"), "--out", str(folder / f"pbvs{n}")]
         times["pbvs"].append(
-            seconds_of([sys.executable, "-m", "pbvs", *words, "--device", "cpu"], environment)
+            seconds_of([sys.executable, "-m", "pbvs", *args, "--device", "cpu"], environment)
         )
     own = json.loads((folder / "pbvs0" / ".translate.json").read_text())
     unwrap, ours = (statistics.median(times[side]) for side in ("plain", "pbvs"))
@@ -161,23 +161,23 @@ def network(folder: Path, size_px: int, repeats: int, device: str, environment: 
     made_path = str(folder / "made.pt")
 
     def one(side: str, at_px: int, times: int) -> dict:
-        words = [sys.executable, "-c", NETWORK, side, str(at_px), str(times), device, made_path]
-        told = json.loads(subprocess.run(words, check=True, env=environment, capture_output=True).stdout)
-        return told | {"median_s": statistics.median(told["seconds"])}
+        args = [sys.executable, "-c", NETWORK, side, str(at_px), str(times), device, made_path]
+        result = json.loads(subprocess.run(args, check=True, env=environment, capture_output=True).stdout)
+        return result | {"median_s": statistics.median(result["seconds"])}
 
     rows, plain_s, whole = [], 0.0, torch.zeros(())
     for side in ("plain", "fp32", "bf16", "fp32 strips"):
-        told = one(side, size_px, repeats)
-        seconds, made = told["median_s"], torch.load(made_path).double()
+        result = one(side, size_px, repeats)
+        seconds, pred = result["median_s"], torch.load(made_path).double()
         if side == "plain":
-            plain_s, whole = seconds, made
-        apart = (made - whole).abs()
+            plain_s, whole = seconds, pred
+        apart = (pred - whole).abs()
         difference = f"{float(apart.max()):.2g} | {float(apart.mean()):.2g}"
         speed = "" if side == "plain" else f"{plain_s / seconds:.2f}"
-        rows.append(f"| {side} | {seconds:.3f} | {speed} | {told['peak_gb']:.2f} | {difference} |")
-    told = one("fp32 strips", 2 * size_px, 1)
-    words = f"fp32 strips, {2 * size_px} px: four times the pixels"
-    rows.append(f"| {words} | {told['median_s']:.3f} | | {told['peak_gb']:.2f} | | |")
+        rows.append(f"| {side} | {seconds:.3f} | {speed} | {result['peak_gb']:.2f} | {difference} |")
+    result = one("fp32 strips", 2 * size_px, 1)
+    args = f"fp32 strips, {2 * size_px} px: four times the pixels"
+    rows.append(f"| {args} | {result['median_s']:.3f} | | {result['peak_gb']:.2f} | | |")
     return rows
 
 

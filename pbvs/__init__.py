@@ -1,8 +1,7 @@
 """pbvs: from the archives of the PBVS aerial image translation challenge to a checked zip.
 
-The folders follow the data: `data` reads and aligns the archives, `models`, `losses` and
-`training` make translators of them, `modules` and `tasks` join these into one graph a task,
-`score` judges the translated images and `submission` packs them. `cli` is the way in.
+The rooms follow the data: `archives`, `prepare` and `dataset` bring it to batches, `systems` and `training`
+to trained networks, `graph` and `pipeline` to translated images, `score` and `submission` to the board.
 """
 
 __version__ = "0.1.0"

@@ -40,8 +40,8 @@ ADDED = {
 }
 
 
-def added(words):
-    return next((more for begin, more in ADDED.items() if tuple(words[: len(begin)]) == begin), ())
+def added(args):
+    return next((more for begin, more in ADDED.items() if tuple(args[: len(begin)]) == begin), ())
 
 
 def test_every_page_is_among_those_below():
@@ -61,10 +61,10 @@ def test_every_link_leads_to_a_file():
 def test_every_pbvs_command_of_the_pages(challenge, pbvs, monkeypatch):
     monkeypatch.chdir(challenge.root)
     for command in COMMANDS:
-        name, *words = shlex.split(command)
-        if name != "pbvs" or words == ["weights", "fetch"]:  # fetching needs a network
+        name, *args = shlex.split(command)
+        if name != "pbvs" or args == ["weights", "fetch"]:  # fetching needs a network
             continue
-        ended = pbvs(*words, *added(words))
+        ended = pbvs(*args, *added(args))
         assert ended.code == 0, (command, ended.err)
 
 
@@ -73,9 +73,9 @@ def test_the_torchrun_command_of_the_pages(challenge, pbvs, monkeypatch):
     monkeypatch.chdir(challenge.root)
     assert pbvs("data", "prepare", "archives", "prepared", "--task", "sar2eo", *TINY).code == 0
     (command,) = [c for c in COMMANDS if c.startswith("torchrun") and " train " in c]
-    words = shlex.split(command)[1:]
+    args = shlex.split(command)[1:]
     ended = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *words, *TINY, *STANDIN, "--device", "cpu"],
+        [sys.executable, "-m", "torch.distributed.run", *args, *TINY, *STANDIN, "--device", "cpu"],
         capture_output=True,
         text=True,
         check=False,

@@ -52,7 +52,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
     scores = (f"{line.scores[task]:.4g}" if task in line.scores else "-" for task in TASKS)
     source = "published" if line.source == "published" else f"{line.source}, {line.at[:16]}"
-    return (line.name, f"{line.combined:.4g}", *scores, ", ".join(filter(None, (source, line.words))))
+    return (line.name, f"{line.combined:.4g}", *scores, ", ".join(filter(None, (source, line.note))))
 
 
 @app.command()

@@ -29,14 +29,14 @@ def match(
     """Tries every rule that the organisers may use, on submissions with known board scores."""
     from pbvs.core.device import device_of_process
     from pbvs.perceptual.metric_weights import disclaimer
-    from pbvs.score.match import match_board, read_submissions, verdict
+    from pbvs.score.match import match_board, read_submissions, summarize_matches
     from pbvs.score.scorer import Scorer
 
     submissions = read_submissions(file)
     scorer = Scorer(weights.value, lpips.value, device_of_process(device.value))
     with console.progress("match") as advance:
         matches = match_board(scorer, submissions, advance)
-    conclusion, standin = verdict(matches), disclaimer(weights.value)
+    conclusion, standin = summarize_matches(matches), disclaimer(weights.value)
     if json:
         console.result_json(
             {

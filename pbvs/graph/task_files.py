@@ -32,8 +32,8 @@ class Solution:
 def solutions_folder() -> Path:
     """The folder of the solutions that come with pbvs: beside the package, or inside an installed one."""
     package = Path(__file__).resolve().parents[1]
-    beside = package.parent / "tasks"
-    return beside if (beside / DEFAULT_SOLUTION).is_dir() else package / "tasks"
+    next_to_package = package.parent / "tasks"
+    return next_to_package if (next_to_package / DEFAULT_SOLUTION).is_dir() else package / "tasks"
 
 
 def list_solutions() -> list[Solution]:

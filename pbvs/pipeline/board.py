@@ -22,7 +22,7 @@ class Line:
         source: `published`; `board`, a real score that was entered; `local`, of `pbvs score`.
         combined: overall score; `scores`: of each task that has one.
         at: time of the entry, for those of the ledger.
-        words: note of a real score; layer, weights and numbers of images of a local one.
+        note: note of a real score; layer, weights and numbers of images of a local one.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Line:
     combined: float
     scores: Mapping[str, float]
     at: str = ""
-    words: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,16 @@ def _local(entry: Entry, names: _Names) -> Line:
 
 def to_json(found: Sequence[Board]) -> list[dict[str, Any]]:
     """The boards as `pbvs board --json` prints them."""
+
+    def row(line: Line) -> dict[str, Any]:
+        values = {**vars(line), "scores": dict(line.scores), "words": line.note}
+        return {key: value for key, value in values.items() if key != "note"}
+
     return [
         {
             "rules": board.rules,
-            "ranked": [vars(line) | {"scores": dict(line.scores)} for line in board.ranked],
-            "unranked": [vars(line) | {"scores": dict(line.scores)} for line in board.unranked],
+            "ranked": [row(line) for line in board.ranked],
+            "unranked": [row(line) for line in board.unranked],
         }
         for board in found
     ]

@@ -188,7 +188,7 @@ class _Chain:
                 keep_location=keys.__contains__ if for_validation else None,
             )
             problems = f", {len(done.problems)} problems (problems.csv)" if done.problems else ""
-            return f"{done.n_images} captures, {done.n_made} made now{problems}; {folder}"
+            return f"{done.n_images} captures, {done.n_made} written now{problems}; {folder}"
 
         def provenance() -> dict[str, str]:
             # Hashing the archives' images is spared where prepare has done it.

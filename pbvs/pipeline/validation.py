@@ -84,8 +84,8 @@ class Validator:
             stored = pixels.stored_from_float255(torch.where(torch.as_tensor(mask), pred, target))
             true = pixels.stored_from_float255(target)
             if i < self.n_samples:
-                shown = pixels.resize(pixels.stored_from_float255(source), size_px)
-                row = [np.broadcast_to(image, (*size_px, 3)) for image in (shown, stored, true)]
+                source_image = pixels.resize(pixels.stored_from_float255(source), size_px)
+                row = [np.broadcast_to(image, (*size_px, 3)) for image in (source_image, stored, true)]
                 rows.append(np.concatenate(row, axis=1))
             signs.append((saturated(stored), saturated(true), checkerboard(stored), checkerboard(true)))
             yield item["name"], stored, true

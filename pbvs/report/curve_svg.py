@@ -15,7 +15,7 @@ from pbvs.core.errors import DataError
 _BOX_W, _BOX_H, _GAP_X, _GAP_Y, _EDGE = 150, 44, 46, 16, 8
 # Artifact indicators have a different scale; they are in the CSV and in TensorBoard.
 _ARTIFACTS = ("saturated", "saturated_in_targets", "checkerboard", "checkerboard_in_targets")
-_WITHOUT_CURVE = ("images", "learning_rate", *_ARTIFACTS)
+_WITHOUT_CURVE = ("images", *_ARTIFACTS)
 
 
 def graph_svg(described: Mapping[str, Any]) -> str:
@@ -73,7 +73,9 @@ def run_charts(folder: Path) -> list[str]:
     for group, name in (("training", "curves.csv"), ("validation", "validation.csv")):
         path, lines = folder / name, []
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
-        for column in [name for name in (rows[0] if rows else ()) if name not in _WITHOUT_CURVE]:
+        for column in rows[0] if rows else ():
+            if column in _WITHOUT_CURVE or column.startswith("learning_rate"):
+                continue
             points = [(float(row["images"]), float(row[column])) for row in rows if row[column]]
             if any(math.isfinite(y) for _, y in points):
                 lines.append(Line(column, [x for x, _ in points], [y for _, y in points]))

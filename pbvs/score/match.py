@@ -244,7 +244,7 @@ def _match(
     return Match(rule, error, max(map(abs, differences)), scores)
 
 
-def verdict(matches: Sequence[Match]) -> str:
+def summarize_matches(matches: Sequence[Match]) -> str:
     """A summary in a line or two: which rules reproduce the board, and how clearly."""
     reproducing = [match for match in matches if match.reproduces_board]
     best = matches[0]

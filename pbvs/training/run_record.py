@@ -29,7 +29,7 @@ class RunRecord:
         bands: of each view by name, `source` and `target` among them.
         config: the node's settings that decide its weights, JSON-like.
         settings: the whole task, resolved, JSON-like.
-        provenance: words for each thing that decides the weights, to that thing's fingerprint.
+        provenance: each thing that decides the weights, to that thing's fingerprint or version.
         data: name of the prepared folder.
         uint16, uint16_percent, stretches: how 16-bit images became 8-bit, see `PreparedData.sixteen_bits`;
             inputs to translate need the same.

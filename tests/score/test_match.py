@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pbvs.core.errors import ScoreError, UsageError
 from pbvs.core.pixels import resize, write_png
-from pbvs.score.match import Rule, match_board, read_submissions, verdict
+from pbvs.score.match import Rule, match_board, read_submissions, summarize_matches
 
 TRUE = Rule(192, "torchmetrics", 0.05, "[0,1]", "l1")
 
@@ -76,7 +76,7 @@ def test_rounded_scores_are_reproduced_by_the_true_rule_among_others(scorer, fol
     reproducing = [match for match in found if match.reproduces_board]
     assert TRUE in [match.rule for match in reproducing]
     assert len(reproducing) < len(found) / 10
-    summary = verdict(found)
+    summary = summarize_matches(found)
     several = f"{len(reproducing)} of 768 rules reproduce the board"
     assert summary.startswith(several) or "one rule reproduces" in summary
     for match in found:
@@ -87,7 +87,7 @@ def test_rounded_scores_are_reproduced_by_the_true_rule_among_others(scorer, fol
 
 def test_scores_of_other_images_are_reproduced_by_no_rule(scorer, folders):
     found = match_board(scorer, submissions(folders, {"a": {"sar2rgb": 0.99}, "b": {"sar2rgb": 0.01}}))
-    assert "no rule reproduces the board" in verdict(found)
+    assert "no rule reproduces the board" in summarize_matches(found)
 
 
 def test_the_default_rule_is_the_scorers_own_score(scorer, folders, matches):

@@ -189,9 +189,9 @@ class Pix2PixHD(System):
     def read_official(cls, path: Path) -> dict[str, Mapping[str, Tensor]]:
         """A `*_net_G.pth`, and the `*_net_D.pth` beside it where there is one."""
         states: dict[str, Mapping[str, Tensor]] = {"G": official.read_official(path)}
-        beside = path.with_name(path.name.replace("_net_G", "_net_D"))
-        if beside != path and beside.is_file():
-            states["D"] = official.read_official(beside)
+        discriminator_file = path.with_name(path.name.replace("_net_G", "_net_D"))
+        if discriminator_file != path and discriminator_file.is_file():
+            states["D"] = official.read_official(discriminator_file)
         return states
 
     @classmethod
