@@ -65,7 +65,7 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Trains every network of TASK; the same command resumes an interrupted run."""
-    from pbvs.core.fabric import make_fabric
+    from pbvs.core.device import make_fabric
     from pbvs.graph.task_files import tasks_folder
     from pbvs.graph.task_set import task_set_with
     from pbvs.pipeline.node_training import NodeTraining, check_metric_weights

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from pbvs.archives.layouts import find_images, inputs_folder
 from pbvs.core import pixels
-from pbvs.core.device import device_of_process
+from pbvs.core.device import device_of_process, make_fabric
 from pbvs.core.errors import DataError, UsageError
-from pbvs.core.fabric import make_fabric
 from pbvs.core.files import files_fingerprint, fingerprint
 from pbvs.core.versions import PREPARE, SCORE, SUBMIT
 from pbvs.dataset.index import PreparedData

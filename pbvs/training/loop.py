@@ -106,7 +106,7 @@ class Trainer:
 
     Args:
         job: what to train.
-        fabric: of `pbvs.core.fabric.make_fabric`.
+        fabric: of `pbvs.core.device.make_fabric`.
         report: called now and then with images done, images in all, and some numbers; first process only.
         warn: called with a line about what slows the run.
 

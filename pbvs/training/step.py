@@ -28,7 +28,7 @@ def scalers_for(system: System, fabric: Fabric) -> dict[str, torch.amp.GradScale
     """
     precision: Any = fabric.strategy.precision
     own = getattr(precision, "scaler", None)
-    assert own is None or not own.is_enabled(), "create Fabric with pbvs.core.fabric.make_fabric"
+    assert own is None or not own.is_enabled(), "create Fabric with pbvs.core.device.make_fabric"
     half = getattr(precision, "precision", "") == "16-mixed"
     return {name: torch.amp.GradScaler(fabric.device.type, enabled=half) for name in system.optimizers}
 

@@ -8,7 +8,7 @@ import torch
 from made_archives import add_location
 
 from pbvs.core import pixels
-from pbvs.core.fabric import make_fabric
+from pbvs.core.device import make_fabric
 from pbvs.dataset.index import PreparedData
 from pbvs.graph.task_set import TaskSet
 from pbvs.pipeline.node_training import NodeTraining, validation_size_px

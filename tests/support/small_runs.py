@@ -19,7 +19,7 @@ from lightning.fabric import Fabric
 from untrained import record_of
 
 import pbvs
-from pbvs.core.fabric import make_fabric
+from pbvs.core.device import make_fabric
 from pbvs.systems.pix2pixhd.config import Pix2PixHDConfig
 from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training import checkpoint, loop

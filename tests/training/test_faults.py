@@ -11,8 +11,8 @@ import torch
 from small_runs import Fixed, small_system, train, trainer
 from untrained import record_of
 
+from pbvs.core.device import make_fabric
 from pbvs.core.errors import CheckpointError, TrainingError, UsageError
-from pbvs.core.fabric import make_fabric
 from pbvs.training import checkpoint
 from pbvs.training.interrupt import Interrupted
 

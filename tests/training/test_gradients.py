@@ -6,7 +6,7 @@ from plain_official import discriminator, generator
 from torch.nn import functional as F
 from torchvision.models import vgg19
 
-from pbvs.core.fabric import make_fabric
+from pbvs.core.device import make_fabric
 from pbvs.dataset.batches import Batch
 from pbvs.perceptual.lpips import PerceptualDistance
 from pbvs.perceptual.metric_weights import load_metric_weights

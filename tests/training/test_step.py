@@ -9,8 +9,8 @@ from small_runs import Pairs, config, one_cpu, small_system
 from torch import nn
 from untrained import record_of
 
+from pbvs.core.device import in_precision
 from pbvs.core.errors import TrainingError
-from pbvs.core.fabric import in_precision
 from pbvs.dataset.batches import model_batch
 from pbvs.training.step import START, scalers_for, train_step
 from pbvs.training.system import Phase, System, unwrap
