@@ -1,19 +1,21 @@
-"""Where `from_official` lay in pbvs 0.1.0; it is `pbvs.systems.from_official(NAME, config, state)` now."""
+"""Where the published pix2pixHD's files were read and written in pbvs 0.1.0; goes with the next version.
+
+`from_official(config, state)` is `pbvs.systems.from_official("pix2pixhd", config, state)` now; the others are
+in `pbvs.systems.pix2pixhd.official`.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+_MOVED = ("from_official", "load_official", "to_official", "write_official")
 
 
-def from_official(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
-    """As `pbvs.systems.from_official("pix2pixhd", config, state)`; goes with the next version."""
-    from pbvs import systems
-
-    message = 'pbvs.models.from_official is now pbvs.systems.from_official("pix2pixhd", ...)'
-    warnings.warn(message, DeprecationWarning, stacklevel=2)
-    return systems.from_official("pix2pixhd", config, state)
+def __getattr__(name: str) -> Any:
+    if name not in _MOVED:
+        raise AttributeError(f"module 'pbvs.models' has no attribute {name!r}")
+    now = "pbvs.systems.pix2pixhd.official"
+    warnings.warn(f"pbvs.models.{name} is now {now}.{name}", DeprecationWarning, stacklevel=2)
+    return getattr(import_module(now), name)
