@@ -41,7 +41,7 @@ def vanishing(monkeypatch):
                 path.unlink()
             return found
 
-        monkeypatch.setattr(module, "look", scan_files)
+        monkeypatch.setattr(module, "scan_files", scan_files)
 
     return vanish
 

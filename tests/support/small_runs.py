@@ -20,13 +20,14 @@ from untrained import record_of
 
 import pbvs
 from pbvs.core.device import make_fabric
+from pbvs.dataset.batches import model_batch
 from pbvs.systems.pix2pixhd.config import Pix2PixHDConfig
 from pbvs.systems.pix2pixhd.system import Pix2PixHD
 from pbvs.training import checkpoint, loop
 from pbvs.training.interrupt import Interrupted
 from pbvs.training.loop import Job, Trainer, Validation
 from pbvs.training.schedule import TrainingConfig
-from pbvs.training.system import SystemContext
+from pbvs.training.system import SystemContext, unwrap
 
 IMAGES_PER_EPOCH = 6
 STAGES = [{"epochs": 2, "learning_rate": 1e-3}, {"epochs": 2, "learning_rate": 1e-3, "decay": "linear"}]
@@ -120,6 +121,23 @@ def small_config(
 def small_system(training: TrainingConfig | None = None, generator=None, losses=None, bands=(1, 1), **system):
     context = SystemContext(dict(zip(("source", "target"), bands, strict=True)), 3, "standin")
     return Pix2PixHD(small_config(training, generator, losses, **system), context)
+
+
+def batch_of(*numbers):
+    items = [Pairs()[n] for n in numbers]
+    return model_batch(torch.utils.data.default_collate(items), torch.device("cpu"))
+
+
+def weights(system):
+    return {
+        f"{n}.{k}": v.clone()
+        for n, net in system.networks.items()
+        for k, v in unwrap(net).state_dict().items()
+    }
+
+
+def largest_difference(a, b):
+    return max(float((a[k] - b[k]).abs().max()) for k in a)
 
 
 def one_cpu() -> Fabric:

@@ -5,8 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_runs import Looking, networks, one_cpu, small_system, train, trainer
-from test_step import batch_of
+from small_runs import Looking, batch_of, networks, one_cpu, small_system, train, trainer
 from torch import nn
 
 from pbvs.training import checkpoint

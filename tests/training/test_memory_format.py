@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_runs import config, one_cpu, small_system, train
-from test_step import batch_of, largest_difference
+from small_runs import batch_of, config, largest_difference, one_cpu, small_system, train
 from torch import nn
 
 from pbvs.core.errors import TrainingError

@@ -5,20 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from lightning.fabric import Fabric
-from small_runs import Pairs, config, one_cpu, small_system
+from small_runs import Pairs, batch_of, config, largest_difference, one_cpu, small_system, weights
 from torch import nn
 from untrained import record_of
 
 from pbvs.core.device import in_precision
 from pbvs.core.errors import TrainingError
-from pbvs.dataset.batches import model_batch
 from pbvs.training.step import START, scalers_for, train_step
 from pbvs.training.system import Phase, System, unwrap
-
-
-def batch_of(*numbers):
-    items = [Pairs()[n] for n in numbers]
-    return model_batch(torch.utils.data.default_collate(items), torch.device("cpu"))
 
 
 def ready(fabric=None, **options):
@@ -26,18 +20,6 @@ def ready(fabric=None, **options):
     fabric = fabric or one_cpu()
     system.setup(fabric)
     return system, fabric
-
-
-def weights(system):
-    return {
-        f"{n}.{k}": v.clone()
-        for n, net in system.networks.items()
-        for k, v in unwrap(net).state_dict().items()
-    }
-
-
-def largest_difference(a, b):
-    return max(float((a[k] - b[k]).abs().max()) for k in a)
 
 
 def test_losses_are_those_of_the_phases_and_every_network_steps():

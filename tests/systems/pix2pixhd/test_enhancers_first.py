@@ -4,8 +4,7 @@ import signal
 
 import pytest
 import torch
-from small_runs import one_cpu, small_system, train
-from test_step import batch_of, weights
+from small_runs import batch_of, one_cpu, small_system, train, weights
 
 from pbvs.systems.pix2pixhd.config import Pix2PixHDConfig
 from pbvs.training import checkpoint
