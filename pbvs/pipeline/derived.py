@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import torch
 
 from pbvs.core.files import fingerprint
 from pbvs.core.pixels import resize
-from pbvs.dataset.index import Capture
 from pbvs.dataset.pair_dataset import Derive
 from pbvs.dataset.pairs import PairTable
 from pbvs.graph.task_set import TaskSet
@@ -37,7 +37,6 @@ class DerivedCaptures:
         nodes: the upstream nodes.
         runs: where their weights lie.
         run_folder: of the node that is trained; the captures go beside it.
-        device: where networks run; None where only names are asked for.
     """
 
     def __init__(
@@ -47,11 +46,9 @@ class DerivedCaptures:
         nodes: Sequence[str],
         runs: Runs,
         run_folder: Path,
-        device: torch.device | None,
     ):
         self.tasks, self.task, self.nodes, self.runs = tasks, task, tuple(nodes), runs
         self.folder = run_folder.with_name(f"{run_folder.name}.derived")
-        self.device = device
 
     def provenance(self) -> dict[str, str]:
         """What decides these captures, by fingerprint per node.
@@ -70,8 +67,7 @@ class DerivedCaptures:
         """
         found: dict[str, Derive] = {}
         for node in self.nodes:
-            assert self.device is not None
-            translator = self._translator(node, self.device)
+            translator = self._translator(node, fabric.device)
             folder = self.folder / f"{node}-{fingerprint(translator.provenance())[:16]}"
             captures = pairs.sources()
             for n, capture in enumerate(captures):
@@ -82,13 +78,9 @@ class DerivedCaptures:
                     write_capture(path, image, resize(valid, image.shape[:2])[:, :, 0] > 0, None)
                     report(n + 1, len(captures), {})
             fabric.barrier()
-            sizes = {c.file: read_valid(folder / c.file).shape for c in captures}
-
-            def derive(capture: Capture, folder: Path = folder, sizes: dict = sizes) -> Capture:
-                height, width = sizes[capture.file]
-                return replace(capture, root=folder, height_px=height, width_px=width)
-
-            found[node] = derive
+            # A node gives all its images one size.
+            height, width = read_valid(folder / captures[0].file).shape
+            found[node] = partial(replace, root=folder, height_px=height, width_px=width)
         return found
 
     def _translator(self, node: str, device: torch.device) -> Translator:

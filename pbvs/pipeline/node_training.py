@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pbvs.core.errors import CheckpointError, UsageError, WeightsError
 from pbvs.core.files import fingerprint, sha256_of_file
 from pbvs.core.versions import TRAINING
@@ -134,13 +132,14 @@ class NodeTraining:
             "precision": self.precision,
             "system": f"{self.node.use} version {self.system.version}",
             "training": f"version {TRAINING}",
-            **self.derived(None).provenance(),
+            **self.derived.provenance(),
         }
 
-    def derived(self, device: torch.device | None) -> DerivedCaptures:
+    @property
+    def derived(self) -> DerivedCaptures:
         """What upstream nodes make of the training captures."""
         upstream = self.graph.upstream(self.node)
-        return DerivedCaptures(self.tasks, self.task, upstream, self.runs, self.folder, device)
+        return DerivedCaptures(self.tasks, self.task, upstream, self.runs, self.folder)
 
     def _no_init_weights(self, file: Path) -> CheckpointError:
         origin, task = self.node.config.init_from, self.spec.task

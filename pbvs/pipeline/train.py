@@ -69,7 +69,7 @@ def train_node(
     if fabric.is_global_zero:
         _begin(training, prepared, mode, warn or (lambda line: None))
     fabric.barrier()
-    derived = training.derived(fabric.device).make(pairs, report, fabric)
+    derived = training.derived.make(pairs, report, fabric)
     dataset = PairDataset(
         sampler,
         size_px=training.size_px,
@@ -114,10 +114,10 @@ def _begin(training: NodeTraining, prepared: PreparedData, mode: Mode, warn: War
     """Leaves a run folder to resume in, or a new one with its record written."""
     folder, provenance = training.folder, training.provenance()
     if (folder / RECORD).is_file():
-        before = accepted(RunRecord.read(folder), training)
-        changes = differences(before.provenance, provenance)
+        before = RunRecord.read(folder)
+        changes = differences(comparable_provenance(before, training, provenance), provenance)
         if mode != "fresh" and (not changes or mode == "resume"):
-            if OLD_CODE in RunRecord.read(folder).provenance:
+            if OLD_CODE in before.provenance:
                 warn(f"{training.name}: resumes a run begun by pbvs 0.1.0; its code hash is accepted once")
             replace(_record(training, prepared, provenance), versions=before.versions).write(folder)
             return
@@ -133,30 +133,29 @@ def _begin(training: NodeTraining, prepared: PreparedData, mode: Mode, warn: War
     _record(training, prepared, provenance).write(folder)
 
 
-def accepted(before: RunRecord, training: NodeTraining) -> RunRecord:
-    """A record as it compares with today's provenance.
+def comparable_provenance(
+    before: RunRecord, training: NodeTraining, provenance: dict[str, str]
+) -> dict[str, str]:
+    """The provenance of a record, as it compares with today's.
 
     What 0.1.0 wrote has a hash of source text, which is accepted once, and its settings under other keys.
     """
-    if OLD_CODE not in before.provenance:
-        return before
     old = before.provenance
+    if OLD_CODE not in old:
+        return old
     config = training.system.config.model_validate(before.config).of_training()
     today = training.settings()
     settings = {**before.settings, "nodes": None, "output": None, "inputs": today["inputs"], "node": config}
-    return replace(
-        before,
-        provenance={
-            "task settings": fingerprint(settings),
-            "training data": old["training data"],
-            "validation data": training.provenance()["validation data"],
-            "init weights": old["init weights"],
-            "metric weights": old["metric weights"],
-            "precision": old["precision"],
-            "system": f"{before.system} version {before.version}",
-            "training": "version 1",
-        },
-    )
+    return {
+        "task settings": fingerprint(settings),
+        "training data": old["training data"],
+        "validation data": provenance["validation data"],
+        "init weights": old["init weights"],
+        "metric weights": old["metric weights"],
+        "precision": old["precision"],
+        "system": f"{before.system} version {before.version}",
+        "training": "version 1",
+    }
 
 
 def _record(training: NodeTraining, prepared: PreparedData, provenance: dict[str, str]) -> RunRecord:

@@ -19,6 +19,7 @@ from pbvs.core import pixels
 from pbvs.core.errors import DataError, ImageError, PbvsError, UsageError
 from pbvs.core.files import files_fingerprint, write_json
 from pbvs.core.geotiff import read_georeference, write_geotiff
+from pbvs.core.lookahead import submit_ahead
 from pbvs.core.pixels import no_georeference_warnings
 from pbvs.core.process_group import SINGLE_PROCESS, ProcessGroup
 from pbvs.core.types import Image8, Progress
@@ -130,14 +131,8 @@ def _read_ahead(
     pool: ThreadPoolExecutor, paths: list[Path], translator: Translator, failed: list[tuple[str, ImageError]]
 ) -> Iterator[tuple[Path, Image8]]:
     """The images that can be read, in order, read a few ahead; the errors of the others go to `failed`."""
-    waiting: deque[tuple[Path, Future[Image8]]] = deque()
-    rest = iter(paths)
-    while True:
-        for path in islice(rest, _N_THREADS + 1 - len(waiting)):
-            waiting.append((path, pool.submit(read_source, path, translator)))
-        if not waiting:
-            return
-        path, future = waiting.popleft()
+    futures = submit_ahead(pool, read_source, ((path, translator) for path in paths), _N_THREADS + 1)
+    for path, future in zip(paths, futures, strict=True):
         try:
             yield path, future.result()
         except ImageError as error:
