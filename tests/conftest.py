@@ -27,6 +27,15 @@ def _own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture
+def archives(tmp_path) -> Path:
+    """One location of two flights, and two tiles."""
+    root = tmp_path / "archives"
+    add_location(root, flights=2)
+    add_tiles(root, n=2)
+    return root
+
+
 TASK_FILES = {
     "sar2eo": """
 extends = "{tasks}/sar2eo.toml"

@@ -29,7 +29,7 @@ from pbvs.archives.layouts import (
 from pbvs.archives.scan_cache import CachedHeader, is_lasting, load_headers, save_headers
 from pbvs.core.errors import DataError, ImageError, UsageError
 from pbvs.core.pixels import no_georeference_warnings
-from pbvs.core.types import Progress as Progress
+from pbvs.core.types import Progress
 
 IMAGE_COLUMNS = (
     *("family", "city", "location", "modality", "capture", "mosaic", "taken", "path", "n_bytes"),

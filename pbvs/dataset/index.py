@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from pbvs.core.errors import DataError, UsageError
+from pbvs.prepare.plan import LocationKey
 from pbvs.prepare.prepared_folder import (
     INDEX_COLUMNS,
     OVERLAPS_NAME,
@@ -23,8 +24,6 @@ from pbvs.prepare.prepared_folder import (
     read_overlaps,
 )
 from pbvs.prepare.stretch import Stretch
-
-LocationKey = tuple[str, str]  # city ("" for tiles), location
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pbvs.archives.layouts import FAMILIES, MODALITIES
 from pbvs.core.errors import DataError, UsageError, did_you_mean
-from pbvs.dataset.index import Capture, LocationKey, PreparedData, held_out, held_out_rank
+from pbvs.dataset.index import Capture, PreparedData, held_out, held_out_rank
+from pbvs.prepare.plan import LocationKey
 
 Pairing = Literal["random", "same_capture", "nearest_time"]
 DrawSplit = Literal["train", "heldout"]

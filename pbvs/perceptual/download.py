@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, cast
 
 from pbvs.core.errors import WeightsError
 from pbvs.core.files import atomic_write
+from pbvs.core.types import Progress
 from pbvs.perceptual.metric_weight_files import (
     METRIC_WEIGHT_FILES,
     MetricWeightFile,
@@ -22,7 +23,6 @@ from pbvs.perceptual.metric_weight_files import (
     state_of,
 )
 
-Progress = Callable[[int, int], None]
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 10.0
 

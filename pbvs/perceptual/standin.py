@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pbvs.core.errors import WeightsError
 from pbvs.core.files import atomic_write, sha256_of_file, write_json
+from pbvs.core.types import Progress
 from pbvs.perceptual.metric_weight_files import NOT_COMPARABLE, chosen, marker_of, recipe_in_marker
 from pbvs.perceptual.official_networks import is_needed, whole_network
 
@@ -74,7 +75,7 @@ def write_standin(
     names: Sequence[str] | None = None,
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Path]:
     """Writes whole stand-in files under the official names, as input for the reference packages.
 

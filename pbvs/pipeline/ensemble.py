@@ -8,7 +8,6 @@ weights w is w'Gw - 2 b'w + sum t^2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from scipy.optimize import nnls
 
 from pbvs.core.errors import DataError
 from pbvs.core.pixels import WHITE
+from pbvs.core.types import Progress
 from pbvs.dataset.index import PreparedData
 from pbvs.dataset.pair_dataset import PairDataset
 from pbvs.graph.graph import TaskGraph
@@ -94,7 +94,7 @@ def ensemble_weights(
     graph: TaskGraph,
     prepared: PreparedData,
     translators: dict[str, Translator],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> EnsembleWeights:
     """Finds the weights on the task's held-out locations.
 

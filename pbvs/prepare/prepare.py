@@ -26,11 +26,12 @@ import rasterio
 
 import pbvs
 from pbvs.archives.layouts import FAMILIES, PREPARED_MARK, Family, Modality
-from pbvs.archives.scan import Problem, Progress, ScannedImage, scan_files
+from pbvs.archives.scan import Problem, ScannedImage, scan_files
 from pbvs.core import versions
 from pbvs.core.errors import DataError
 from pbvs.core.files import remove_partials, write_json
 from pbvs.core.pixels import no_georeference_warnings
+from pbvs.core.types import Progress
 from pbvs.prepare.histograms import group_stretches
 from pbvs.prepare.overlaps import overlaps_of, partial_pairs, too_small_overlaps
 from pbvs.prepare.plan import (

@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from pbvs.archives.scan import Progress
 from pbvs.core.errors import ImageError
+from pbvs.core.types import Progress
 from pbvs.prepare.capture import make_capture, value_histogram
 from pbvs.prepare.plan import Item, PrepareRules
 from pbvs.prepare.ranks import Ranks

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pbvs.core.types import Mask
+
 Layer = NDArray[Any]  # floating point; the canvas stores float32
-Mask = NDArray[np.bool_]
 Window = tuple[slice, slice]
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]  # n,2: x and y in metres

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from pbvs.scenes.brushes import Box, Canvas, Colour, Layer, Mask, Material, Points, Surface, offset
+from pbvs.core.types import Mask
+from pbvs.scenes.brushes import Box, Canvas, Colour, Layer, Material, Points, Surface, offset
 
 SOIL = Surface(Material.SOIL, (158, 132, 104), 0.05, 0.07, 0.05, 0.15, 0.55)
 PALE_SOIL = Surface(Material.SOIL, (190, 170, 140), 0.04, 0.06, 0.0, 0.05, 0.35)

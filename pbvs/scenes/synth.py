@@ -18,9 +18,11 @@ from typing import Literal
 
 import numpy as np
 
+from pbvs.core.challenge import TASKS
 from pbvs.core.errors import UsageError
 from pbvs.core.files import write_csv, write_json
 from pbvs.core.pixels import Stored, resize
+from pbvs.core.types import Progress
 from pbvs.scenes import render
 from pbvs.scenes import synth_files as files
 from pbvs.scenes.scene import make_scene
@@ -33,7 +35,6 @@ SYNTH_MARK = "synth.json"
 SHIFTS_NAME = "sar_shifts.csv"
 SHIFT_COLUMNS = ("path", "east_m", "south_m", "east_px", "south_px")
 TILES_FOLDER = "Train_Data_and_Validation_EO_SAR"
-TEST_TASKS = ("sar2eo", "sar2rgb", "rgb2ir", "sar2ir")
 
 _TILE_PX = 256
 _TILE_M = 150.0
@@ -74,7 +75,7 @@ def make_archives(
     relief: float = 1.0,
     overwrite: bool = False,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SynthSummary:
     """Writes the four stack archives, the EO/SAR tiles, and test inputs with their targets.
 
@@ -110,9 +111,7 @@ def make_archives(
     jobs: list[Callable[[], WrittenPart]] = []
     jobs += [partial(make_location, out, config, n) for n in range(locations)]
     jobs += [partial(_make_tile, out, config, n) for n in range(tiles)]
-    jobs += [
-        partial(_make_test_image, out, config, task, n) for task in TEST_TASKS for n in range(test_images)
-    ]
+    jobs += [partial(_make_test_image, out, config, task, n) for task in TASKS for n in range(test_images)]
     parts: list[WrittenPart] = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for part in pool.map(call, jobs):  # after an error or an interrupt, no further job starts
@@ -185,7 +184,7 @@ def _write_tile_pair(
 
 def _make_test_image(out: Path, config: SynthConfig, task: str, number: int) -> WrittenPart:
     """Writes a task's test input `number` and its target, for stack tasks at the target size."""
-    which = TEST_TASKS.index(task)
+    which = TASKS.index(task)
     rng = np.random.default_rng([config.seed, Stream.TEST, which, number])
     city = CITIES[(number + which) % len(CITIES)]
     source_path, target_path = (
@@ -215,7 +214,7 @@ def _make_test_image(out: Path, config: SynthConfig, task: str, number: int) -> 
         elif task != "sar2rgb":
             image = render.infrared(rgb, optical, config.gray_factor, rng)
         target = files.stored(resize(np.atleast_3d(image), target_size_px))
-    site = files.site_of(city, -1 - (number * len(TEST_TASKS) + which), rng)
+    site = files.site_of(city, -1 - (number * len(TASKS) + which), rng)
     crs = city.optical_crs if task == "rgb2ir" else city.sar_crs
     affine = files.optical_affine(site, (source.shape[0], source.shape[1]), (0.0, 0.0))
     files.write_geotiff(source_path, source, crs, affine, None)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pbvs.core.errors import PbvsError
 from pbvs.core.files import atomic_write, cache_folder
+from pbvs.core.types import Image8
 
-Stored8 = NDArray[np.uint8]
 Rows = dict[int, NDArray[np.float32]]  # one image's features at each layer
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class DiskCache:
             _LOG.warning("the cache is not writable, the next scoring computes everything again: %s", error)
 
 
-def contents(image: Stored8) -> bytes:
+def contents(image: Image8) -> bytes:
     """A digest of an image's shape and values."""
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(np.ascontiguousarray(image).data)

@@ -8,10 +8,11 @@ from pathlib import Path
 from pbvs.core.challenge import TASKS
 from pbvs.core.errors import ScoreError, UsageError, did_you_mean
 from pbvs.core.process_group import SINGLE_PROCESS, ProcessGroup
+from pbvs.core.types import Progress
 from pbvs.score.pairing import ImagePair, check_headers, check_number, pair_by_stem
 from pbvs.score.results import ScoreReport
 from pbvs.score.rules import ScoreConfig
-from pbvs.score.scorer import DEFAULT_CONFIG, Progress, Scorer
+from pbvs.score.scorer import DEFAULT_CONFIG, Scorer
 
 
 def score_folder(

@@ -22,14 +22,14 @@ import torch
 from pbvs.core import pixels
 from pbvs.core.challenge import FID_LAYERS, TASKS
 from pbvs.core.errors import ScoreError, UsageError, did_you_mean
+from pbvs.core.types import Image8, Progress
 from pbvs.perceptual.inception import RESIZE_RULES, ResizeRule
 from pbvs.perceptual.pixel_errors import l1, l2
 from pbvs.perceptual.precision import full_precision
-from pbvs.score.feature_cache import Stored8
 from pbvs.score.frechet import frechet_distance
 from pbvs.score.pairing import fit_to_target, pair_by_stem, read_pairs
 from pbvs.score.rules import task_score
-from pbvs.score.scorer import Progress, Scorer
+from pbvs.score.scorer import Scorer
 
 LpipsRange = Literal["[-1,1]", "[0,1]"]
 PixelTerm = Literal["l1", "l2"]
@@ -199,7 +199,7 @@ class _Row:
 
 
 @torch.inference_mode()
-def _measure(scorer: Scorer, pred: Stored8, target: Stored8) -> _Row:
+def _measure(scorer: Scorer, pred: Image8, target: Image8) -> _Row:
     float255 = [pixels.float255_from_stored(image) for image in (pred, target)]
     unit = [pixels.unit_from_float255(x) for x in float255]
     features = [{rule: scorer.inception(x, rule) for rule in RESIZE_RULES} for x in unit]

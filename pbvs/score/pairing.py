@@ -13,7 +13,7 @@ from pbvs.archives.headers import HeaderReader
 from pbvs.core import pixels
 from pbvs.core.errors import ImageError, ScoreError, UsageError
 from pbvs.core.pixels import list_images
-from pbvs.score.feature_cache import Stored8
+from pbvs.core.types import Image8
 
 _N_NAMED = 10
 
@@ -91,7 +91,7 @@ def check_headers(pairs: Sequence[ImagePair]) -> None:
             )
 
 
-def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Stored8]]:
+def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Image8, Image8]]:
     """Name, prediction and target of each pair, `H,W,C` uint8.
 
     Raises:
@@ -102,7 +102,7 @@ def read_pairs(pairs: Sequence[ImagePair]) -> Iterator[tuple[str, Stored8, Store
         yield stem, _read_8_bits(prediction), _read_8_bits(target)
 
 
-def _read_8_bits(path: Path) -> Stored8:
+def _read_8_bits(path: Path) -> Image8:
     image = pixels.read_image(path)
     _refuse_other_types(str(image.dtype), path)
     return image.astype(np.uint8, copy=False)
@@ -117,7 +117,7 @@ def _refuse_other_types(dtype: str, path: Path) -> None:
         )
 
 
-def fit_to_target(name: str, prediction: Stored8, target: Stored8) -> Stored8:
+def fit_to_target(name: str, prediction: Image8, target: Image8) -> Image8:
     """The prediction with its target's bands and size; ScoreError if the bands do not fit."""
     for image in (prediction, target):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):

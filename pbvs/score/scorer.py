@@ -8,7 +8,7 @@ A pair of 1024 px takes 1 GB at its peak besides the networks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +19,20 @@ from pbvs.core import pixels
 from pbvs.core.challenge import FID_LAYERS, TASKS
 from pbvs.core.errors import PbvsError, ScoreError
 from pbvs.core.process_group import ProcessGroup
+from pbvs.core.types import Image8, Progress
 from pbvs.perceptual.inception import InceptionFeatures
 from pbvs.perceptual.lpips import BACKBONE_OF_NET, Net, PerceptualDistance
 from pbvs.perceptual.metric_weights import WeightsKind
 from pbvs.perceptual.pixel_errors import l1, l2
 from pbvs.perceptual.precision import full_precision
 from pbvs.score.extra_metrics import extra_metrics_of, mean_extra_metrics
-from pbvs.score.feature_cache import DiskCache, FeatureCache, Rows, Stored8, TargetFeatures, contents
+from pbvs.score.feature_cache import DiskCache, FeatureCache, Rows, TargetFeatures, contents
 from pbvs.score.interval import score_interval
 from pbvs.score.pairing import ImagePair, check_number, fit_to_target, read_pairs
 from pbvs.score.results import ImageRow, ScoreReport, TaskScore
 from pbvs.score.rules import ScoreConfig
 from pbvs.score.scored_set import ScoredSet
 
-Progress = Callable[[int, int], None]
 DEFAULT_CONFIG = ScoreConfig()
 _GROUP_SIZE = 8  # images per pass of Inception, whose deep layers are small: half the time of one by one
 
@@ -96,7 +96,7 @@ class Scorer:
 
     def score_pairs(
         self,
-        pairs: Iterable[tuple[str, Stored8, Stored8]],
+        pairs: Iterable[tuple[str, Image8, Image8]],
         config: ScoreConfig = DEFAULT_CONFIG,
         *,
         n_pairs: int | None = None,
@@ -154,7 +154,7 @@ class Scorer:
 
     def _accumulate(
         self,
-        pairs: Iterable[tuple[str, Stored8, Stored8]],
+        pairs: Iterable[tuple[str, Image8, Image8]],
         n_pairs: int | None,
         progress: Progress | None,
     ) -> _Accumulator:
@@ -169,7 +169,7 @@ class Scorer:
         return accumulator
 
     @torch.inference_mode()
-    def _add_pair(self, accumulator: _Accumulator, name: str, prediction: Stored8, target: Stored8) -> None:
+    def _add_pair(self, accumulator: _Accumulator, name: str, prediction: Image8, target: Image8) -> None:
         fitted = fit_to_target(name, prediction, target)
         pred255, target255 = (pixels.float255_from_stored(image) for image in (fitted, target))
         keys = contents(fitted), contents(target)

@@ -16,13 +16,14 @@ from typing import Literal
 from pbvs.core.errors import ImageError, SubmissionError, UsageError
 from pbvs.core.files import atomic_write, sha256_of_file
 from pbvs.core.pixels import encode_png, read_image
+from pbvs.core.types import Progress
 from pbvs.submission import rules
 from pbvs.submission.check import check
 from pbvs.submission.image_facts import is_plain_png, png_facts
 from pbvs.submission.lookahead import map_ahead
 from pbvs.submission.plan import Prediction, plan
 from pbvs.submission.readme import ReadmeFields
-from pbvs.submission.rules import Expected, Progress
+from pbvs.submission.rules import Expected
 from pbvs.submission.tiff_guard import NotAnImage
 
 DEFAULT_COMPRESSION = 6

@@ -10,6 +10,7 @@ from pathlib import Path
 from pbvs.core.challenge import TASKS
 from pbvs.core.errors import UsageError
 from pbvs.core.pixels import PNG_SUFFIXES
+from pbvs.core.types import Progress
 from pbvs.submission import rules
 from pbvs.submission.entries import open_zip, read_entry
 from pbvs.submission.image_facts import check_image
@@ -17,7 +18,7 @@ from pbvs.submission.inputs import compare
 from pbvs.submission.lookahead import map_ahead
 from pbvs.submission.names import ZipImage, sort_entries
 from pbvs.submission.readme import LABELS, faults
-from pbvs.submission.rules import CheckReport, Expected, Problem, Progress
+from pbvs.submission.rules import CheckReport, Expected, Problem
 from pbvs.submission.tiff_guard import MOST_IMAGE_BYTES
 
 N_IN_MEMORY = 2  # images

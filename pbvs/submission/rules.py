@@ -6,7 +6,7 @@ one PNG or TIFF per test input, named by the input's id. Nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pbvs.core.challenge import TASKS
@@ -29,8 +29,6 @@ KIND_LARGE = "large"
 KIND_SIZE = "size"
 ALLOWABLE_KINDS = frozenset({KIND_CONSTANT, KIND_LARGE, KIND_SIZE})
 """Kinds of problem that the user can waive: the platform accepts them, but they are usually mistakes."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

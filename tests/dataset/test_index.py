@@ -17,14 +17,6 @@ from pbvs.prepare.rasters import read_valid
 GRAY = np.full((64, 64), 90, np.uint8)
 
 
-@pytest.fixture
-def archives(tmp_path):
-    root = tmp_path / "archives"
-    add_location(root, flights=2)
-    add_tiles(root, n=2)
-    return root
-
-
 def shifted(east_m=0.0, north_m=0.0):
     return affine(1.0, (400_000.0 + east_m, 4_500_000.0 + north_m))
 

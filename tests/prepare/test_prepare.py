@@ -10,7 +10,6 @@ from made_archives import (
     BASE_CRS,
     add_flight,
     add_location,
-    add_tiles,
     affine,
     colours,
     ground,
@@ -25,14 +24,6 @@ from pbvs.core.pixels import read_image, write_png
 from pbvs.dataset.index import PreparedData
 from pbvs.prepare.prepare import PrepareRules
 from pbvs.prepare.rasters import read_valid, read_values
-
-
-@pytest.fixture
-def archives(tmp_path):
-    root = tmp_path / "archives"
-    add_location(root, flights=2)
-    add_tiles(root, n=2)
-    return root
 
 
 def test_captures_land_on_the_first_rgb(archives, tmp_path):

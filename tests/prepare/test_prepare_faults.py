@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_archives import add_location, add_tiles, location_in, sar_in, write_tiff
+from made_archives import add_location, location_in, sar_in, write_tiff
 from prepared_trees import Rank, corrupted, prepared, problem_kinds, whole_tree
 
 from pbvs.core.errors import DataError
@@ -18,14 +18,6 @@ from pbvs.prepare.prepare import PrepareRules
 from pbvs.prepare.records import Journal, Record, load_records
 
 PLACE = "stack/Bingham/40.64610_-112.18230"
-
-
-@pytest.fixture
-def archives(tmp_path):
-    root = tmp_path / "archives"
-    add_location(root, flights=2)
-    add_tiles(root, n=2)
-    return root
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,18 +28,23 @@ def standin_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@contextmanager
+def hub_at(folder: Path) -> Iterator[Path]:
+    """torch's hub in `folder`; yields where its checkpoints are."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(folder))
+    yield folder / "checkpoints"
+    torch.hub.set_dir(before)
+
+
 @pytest.fixture
 def hub_with_standins(standin_home: Path) -> Iterator[Path]:
     """The reference packages find stand-in files under the official names."""
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(standin_home / "hub"))
-    yield standin_home / "hub" / "checkpoints"
-    torch.hub.set_dir(before)
+    with hub_at(standin_home / "hub") as checkpoints:
+        yield checkpoints
 
 
 @pytest.fixture
 def empty_hub(tmp_path: Path) -> Iterator[Path]:
-    before = torch.hub.get_dir()
-    torch.hub.set_dir(str(tmp_path / "hub"))
-    yield tmp_path / "hub" / "checkpoints"
-    torch.hub.set_dir(before)
+    with hub_at(tmp_path / "hub") as checkpoints:
+        yield checkpoints
