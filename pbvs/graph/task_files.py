@@ -75,7 +75,7 @@ def task_names(folder: Path) -> list[str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A task file as it stands, merged over the one it extends; nothing is validated.
+    """A task file as written, merged over the one it extends; nothing is validated.
 
     Raises:
         TaskError: it cannot be read, or is not TOML.

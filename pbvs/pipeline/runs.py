@@ -39,12 +39,12 @@ class Runs:
         """The run folder of one node of one task."""
         return self.elsewhere.get(task, self.folder / task) / node
 
-    def weights_file(self, task: str, node: str, which: str = BEST) -> Path:
+    def weights_file(self, task: str, node: str, which: str = BEST, *, finished: bool = False) -> Path:
         """The weights to use for a node: `best` or `last` of its run, or a file.
 
-        A run that was not validated yet has only `last`, which then stands for `best` too: the number of
-        images it comes from is in its record. `:plain` at the end asks for the network itself where a moving
-        average was kept; the file is the same.
+        A run that was not validated yet has only `last`, which then stands for `best` too, unless `finished`
+        is asked for; the number of images it comes from is in its record. `:plain` at the end asks for the
+        network itself where a moving average was kept; the file is the same.
         """
         which = which.removesuffix(_UNAVERAGED)
         if which not in (BEST, LAST):
@@ -54,7 +54,7 @@ class Runs:
             if self.checkpoint_override.is_file():
                 return self.checkpoint_override
             folders = [self.checkpoint_override, self.checkpoint_override / node]
-        names = [f"{which}.safetensors", *([f"{LAST}.safetensors"] if which == BEST else [])]
+        names = [f"{which}.safetensors", *([f"{LAST}.safetensors"] if which == BEST and not finished else [])]
         files = [folder / name for name in names for folder in folders]
         return next((path for path in files if path.is_file()), files[0])
 

@@ -200,3 +200,18 @@ def test_a_signal_ends_the_command_with_its_code_and_a_checkpoint(challenge, pbv
     assert "a checkpoint was written at" in stderr
     assert "Traceback" not in stderr
     assert (node / "training_state.pt").is_file()
+
+
+def test_an_unfinished_run_translates_and_says_so_but_nothing_is_trained_from_it(done, pbvs):
+    runs = done.root / "out" / "runs"
+    (runs / "sar2eo" / "pix2pixhd" / "best.safetensors").unlink()  # as before the first validation
+    options = ("--tasks", done.tasks, "--runs", runs, "--device", "cpu")
+    ended = pbvs(
+        "translate", "sar2eo", "--inputs", done.test / "sar2eo", "--out", done.root / "new", *options
+    )
+    assert ended.code == 0, ended.err
+    assert "last weights from" in ended.out
+    (prepared,) = (runs / "prepared").glob("stack-*")
+    refused = pbvs("train", "sar2rgb", "--data", prepared, "--weights", "standin", *options)
+    assert refused.code == 1
+    assert "sar2rgb starts from sar2eo, which is not trained yet" in refused.err

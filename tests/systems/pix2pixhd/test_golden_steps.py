@@ -78,8 +78,8 @@ def made(generator, judge, settings):
     return Steps(config, source, target, before, after, here=True)
 
 
-def case(told):
-    return measured(told) if isinstance(told, Path) else made(*told)
+def case(source):
+    return measured(source) if isinstance(source, Path) else made(*source)
 
 
 CASES = {**{path.stem: path for path in golden_files.golden_paths("steps")}, **OTHERS}
