@@ -105,7 +105,7 @@ class NodeTraining:
             return None
         if origin.task is None:
             return origin.official
-        return self.runs.weights_file(origin.task, origin.node or self.node.name, finished=True)
+        return self.runs.weights_file(origin.task, origin.node or self.node.name, validated=True)
 
     def settings(self) -> dict[str, Any]:
         """Everything in the task file that decides the weights, JSON-like."""

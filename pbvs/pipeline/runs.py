@@ -39,10 +39,10 @@ class Runs:
         """The run folder of one node of one task."""
         return self.elsewhere.get(task, self.folder / task) / node
 
-    def weights_file(self, task: str, node: str, which: str = BEST, *, finished: bool = False) -> Path:
+    def weights_file(self, task: str, node: str, which: str = BEST, *, validated: bool = False) -> Path:
         """The weights to use for a node: `best` or `last` of its run, or a file.
 
-        A run that was not validated yet has only `last`, which then stands for `best` too, unless `finished`
+        A run that was not validated yet has only `last`, which then stands for `best` too, unless `validated`
         is asked for; the number of images it comes from is in its record. `:plain` at the end asks for the
         network itself where a moving average was kept; the file is the same.
         """
@@ -54,8 +54,8 @@ class Runs:
             if self.checkpoint_override.is_file():
                 return self.checkpoint_override
             folders = [self.checkpoint_override, self.checkpoint_override / node]
-        names = [f"{which}.safetensors", *([f"{LAST}.safetensors"] if which == BEST and not finished else [])]
-        files = [folder / name for name in names for folder in folders]
+        names = [which] if validated or which == LAST else [BEST, LAST]
+        files = [folder / f"{name}.safetensors" for name in names for folder in folders]
         return next((path for path in files if path.is_file()), files[0])
 
     def load(self, task: str, node: str, which: str = BEST) -> tuple[RunRecord, dict[str, dict[str, Tensor]]]:
