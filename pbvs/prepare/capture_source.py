@@ -107,8 +107,8 @@ class _Raster:
         flags = self._dataset.mask_flag_enums[0]
         says_zero = MaskFlags.nodata in flags and self._dataset.nodata == 0
         if not says_zero and MaskFlags.all_valid not in flags:
-            told: Mask = self._read(self._dataset.dataset_mask, box) > 0
-            return told
+            dataset_mask: Mask = self._read(self._dataset.dataset_mask, box) > 0
+            return dataset_mask
         mask = self._within_border if says_zero else self._within_corners
         return np.ones(box[2:], bool) if mask is None else mask.get(*box)
 
